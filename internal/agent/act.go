@@ -1,0 +1,348 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/pgha/pgha/internal/dcs"
+	"github.com/pgha/pgha/internal/election"
+	"github.com/pgha/pgha/internal/fencer"
+	"github.com/pgha/pgha/internal/postgres"
+	"github.com/pgha/pgha/internal/postgres/conf"
+)
+
+// storeCall bounds one short write to the store. It moves no line of the lease.
+const storeCall = 2 * time.Second
+
+// execute carries out a plan: short steps at once or beside the loop, long ones as the one job.
+func (a *Agent) execute(ctx context.Context, v election.View, p election.Plan) {
+	for _, act := range p.Actions {
+		a.metrics.action(act)
+		if election.IsJob(act) {
+			a.startJob(ctx, v, act)
+			continue
+		}
+		a.short(ctx, v, act)
+	}
+}
+
+// short runs one short action. Those that only touch memory run here; those that wait for
+// somebody run beside the loop, one at a time per kind.
+func (a *Agent) short(ctx context.Context, v election.View, act election.Action) {
+	switch act := act.(type) {
+	case election.ForgetLeader:
+		a.once(ctx, "forget leader", fencerCall, func(ctx context.Context) error {
+			a.keeper.drop(ctx)
+			return nil
+		})
+	case election.CancelJob:
+		a.jobs.cancel(act.Why)
+	case election.RefuseCommand:
+		a.facts.with(func(f *facts) { f.finishCommand(act.Command, act.Why) })
+	case election.ProbePeers:
+		a.once(ctx, "probe peers", 2*probeTime, func(ctx context.Context) error {
+			return a.probePeers(ctx, v.Store.Cluster.Members)
+		})
+	case election.AskLease:
+		a.once(ctx, "ask lease", storeCall, func(ctx context.Context) error { return a.askLease(ctx, act.Lease) })
+	case election.AcquireLeader:
+		a.once(ctx, "acquire leader", storeCall, func(ctx context.Context) error { return a.acquire(ctx, v, act.Reign) })
+	case election.AdoptHandOver:
+		a.once(ctx, "adopt hand-over", storeCall, func(ctx context.Context) error { return a.keeper.adopt(ctx, act.Revision) })
+	case election.ReleaseLeader:
+		a.once(ctx, "release leader", storeCall, func(ctx context.Context) error { return a.release(ctx, act.Why) })
+	case election.Follow:
+		a.once(ctx, "follow", storeCall, func(ctx context.Context) error { return a.follow(ctx, v, act) })
+	case election.ApplyConfig:
+		a.once(ctx, "apply configuration", storeCall, func(ctx context.Context) error { return a.applyConfig(ctx, v) })
+	case election.SetSlots:
+		a.once(ctx, "set slots", storeCall, func(ctx context.Context) error { return a.setSlots(ctx, act.Members) })
+	case election.CheckpointNow:
+		a.once(ctx, "checkpoint", 10*time.Minute, a.pg.Checkpoint)
+	default:
+		a.storeWrite(ctx, v, act)
+	}
+}
+
+// storeWrite runs one of the plain writes to the store.
+func (a *Agent) storeWrite(ctx context.Context, v election.View, act election.Action) {
+	var txn dcs.Txn
+	c := v.Store.Cluster
+	own := v.Own.Revision
+	switch act := act.(type) {
+	case election.ClaimBootstrap:
+		a.once(ctx, "claim bootstrap", storeCall, func(ctx context.Context) error { return a.claimBootstrap(ctx, v, act.Reclaim) })
+		return
+	case election.WriteHistory:
+		a.once(ctx, "write history", storeCall, func(ctx context.Context) error { return a.writeHistory(ctx, v) })
+		return
+	case election.WriteStatus:
+		txn = dcs.WriteStatus(own, dcs.WithOptime(c.Status, act.Optime), false)
+		a.facts.with(func(f *facts) { f.statusAt = Now() })
+	case election.ClearBootstrap:
+		txn = dcs.ClearBootstrap(act.Revision)
+	case election.WriteInitialize:
+		txn = dcs.AdoptInitialize(c.Initialize, v.Local.SystemID)
+		if v.Own.Held() {
+			txn = dcs.WriteInitialize(own, c.Initialize, v.Local.SystemID)
+		}
+	case election.OfferLease:
+		txn = dcs.PutOffer(election.Offer{Name: v.Self.Name, Lease: v.Lease, Incarnation: a.opt.Incarnation, For: act.For})
+	case election.WithdrawOffer:
+		txn = dcs.WithdrawOffer(v.Self.Name, act.Revision)
+	case election.NameCandidate:
+		f := c.Failover
+		f.Candidate = act.Candidate
+		txn = dcs.ReplaceFailover(act.Revision, f)
+	case election.ClearFailover:
+		a.log.Info("failover request cleared", zap.String("why", act.Why))
+		a.why.refused(act.Why)
+		txn = dcs.ClearFailover(act.Revision)
+	case election.RestoreConfig:
+		raw := a.rawConfig()
+		if len(raw) == 0 {
+			return
+		}
+		txn = dcs.RestoreConfig(own, raw)
+	default:
+		a.log.Error("action not carried out", zap.Stringer("action", act))
+		return
+	}
+	key := act.String()
+	if a.echo.awaits(key, c.Revision) {
+		return
+	}
+	a.once(ctx, key, storeCall, func(ctx context.Context) error {
+		res, err := a.store.Apply(ctx, txn)
+		if err != nil {
+			return err
+		}
+		if !res.Done {
+			return errors.New("somebody else changed it at the same time")
+		}
+		a.echo.sent(key, res.Revision)
+		a.metrics.write()
+		return nil
+	})
+}
+
+// echoTime is how long a write that was done is waited for in the watch before it is made again.
+const echoTime = 2 * time.Second
+
+// echo remembers the writes that were done and are not in the snapshot yet, so that a decision
+// made from the older snapshot does not repeat them: an offer made twice is another offer.
+type echo struct {
+	mu   sync.Mutex
+	done map[string]echoed
+}
+
+type echoed struct {
+	revision int64
+	at       election.Instant
+}
+
+func (e *echo) sent(key string, revision int64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.done == nil {
+		e.done = make(map[string]echoed)
+	}
+	e.done[key] = echoed{revision, Now()}
+}
+
+func (e *echo) awaits(key string, seen int64) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	d, ok := e.done[key]
+	if ok && (d.revision <= seen || Now()-d.at > echoTime) {
+		delete(e.done, key)
+		return false
+	}
+	return ok
+}
+
+// askLease asks the store whether the vanished key's lease is over.
+func (a *Agent) askLease(ctx context.Context, lease election.LeaseID) error {
+	gone, err := a.store.LeaseGone(ctx, lease)
+	if err != nil {
+		return err
+	}
+	a.facts.with(func(f *facts) {
+		if f.vacancy.Since != 0 && f.vacancy.Lease == lease {
+			f.vacancy.LeaseGone = election.KnownBool(gone)
+		}
+	})
+	return nil
+}
+
+// acquire tries to create the leader key. Of an unknown outcome nothing follows: if it was done,
+// the key hangs on the own lease, and the snapshot that shows it leads to title.adopt.
+func (a *Agent) acquire(ctx context.Context, v election.View, reign election.Reign) error {
+	lease, sent, ttl, err := a.keeper.fresh(ctx)
+	if err != nil {
+		return err
+	}
+	reign.Lease = lease
+	res, err := a.store.Apply(ctx, dcs.AcquireLeader(v.Self.Name, lease, v.Store.Cluster, reign))
+	if err != nil {
+		return fmt.Errorf("acquire the leader key: %w", err)
+	}
+	if !res.Done {
+		a.log.Info("the leader key went to another member")
+		return nil
+	}
+	a.metrics.write()
+	a.log.Info("leader key acquired", zap.Int64("revision", res.Revision), zap.Uint64("epoch", reign.Epoch))
+	return a.keeper.take(ctx, election.Own{Revision: res.Revision, Lease: lease, Epoch: reign.Epoch, Sent: sent, TTL: ttl}, false)
+}
+
+// release gives the leader key up with a record that the server is down.
+func (a *Agent) release(ctx context.Context, why string) error {
+	own, _ := a.keeper.title()
+	if !own.Held() {
+		return nil
+	}
+	if !a.guard.isDown() {
+		return errors.New("the server is not proven down")
+	}
+	rec := election.Release{Name: a.name(), Reason: why}
+	var status *election.Status
+	if c, err := a.pg.Control(); err == nil && c.State == postgres.ControlShutDown {
+		if end, err := a.pg.ShutdownCheckpointEnd(c); err == nil {
+			rec.Checkpoint, rec.Timeline = end, c.Timeline
+			a.facts.with(func(f *facts) { s := dcs.WithOptime(f.cluster.Status, c.Checkpoint); status = &s })
+		}
+	}
+	res, err := a.store.Apply(ctx, dcs.ReleaseLeader(own.Revision, rec, status))
+	if err != nil {
+		return fmt.Errorf("release the leader key: %w", err)
+	}
+	if !res.Done {
+		a.log.Warn("leader key not released: it is another's already")
+	}
+	a.keeper.drop(ctx)
+	return nil
+}
+
+// follow points the running standby at another source.
+func (a *Agent) follow(ctx context.Context, v election.View, act election.Follow) error {
+	if _, err := a.writeFiles(v, true, act.Upstream, act.ConnURL); err != nil {
+		return err
+	}
+	if err := a.guard.reload(ctx); err != nil {
+		return err
+	}
+	a.lookNow()
+	return nil
+}
+
+// applyConfig writes the files for the present role and reloads.
+func (a *Agent) applyConfig(ctx context.Context, v election.View) error {
+	up := a.upstreamNow()
+	standby := v.Local.Role != election.RolePrimary
+	if !standby {
+		up = upstreamRecord{}
+	}
+	changed, err := a.writeFiles(v, standby, up.Name, up.ConnURL)
+	if err != nil {
+		return err
+	}
+	if changed.Files {
+		if err := a.guard.reload(ctx); err != nil {
+			return err
+		}
+		a.log.Info("configuration applied", zap.Strings("settings", changed.Settings), zap.Bool("restart_needed", changed.RestartNeeded))
+	}
+	policy := fencer.PolicyKill
+	if v.Policy.Pause {
+		policy = fencer.PolicyObserve
+	}
+	if err := a.guard.policy(ctx, policy); err != nil {
+		a.log.Warn("fencer policy not set", zap.Error(err))
+	}
+	a.lookNow()
+	return nil
+}
+
+// setSlots makes the members' slots. A slot of a member that is away is kept for
+// member_slots_ttl, and one that is in use always.
+func (a *Agent) setSlots(ctx context.Context, members []string) error {
+	want := make([]postgres.WantSlot, 0, len(members))
+	for _, m := range members {
+		want = append(want, postgres.WantSlot{Name: conf.SlotName(m)})
+	}
+	changes, err := a.pg.SetSlots(ctx, want, func(postgres.Slot) bool { return true })
+	if err != nil {
+		return fmt.Errorf("set replication slots: %w", err)
+	}
+	if len(changes.Created) > 0 {
+		a.log.Info("replication slots", zap.Strings("created", changes.Created))
+	}
+	a.lookNow()
+	return nil
+}
+
+// writeHistory publishes the timeline history with what is known about the last switch.
+func (a *Agent) writeHistory(ctx context.Context, v election.View) error {
+	hist, err := a.pg.TimelineHistory(v.Local.Timeline)
+	if err != nil {
+		return fmt.Errorf("timeline history: %w", err)
+	}
+	old := make(map[election.Timeline]election.TimelineRecord)
+	for _, r := range v.Store.Cluster.History {
+		old[r.Timeline] = r
+	}
+	rows := make([]election.TimelineRecord, 0, len(hist))
+	for i, h := range hist {
+		r := election.TimelineRecord{Timeline: h.Timeline, Switch: h.Switch, Reason: "no recovery target specified"}
+		if o, ok := old[h.Timeline]; ok && o.Switch == h.Switch {
+			r = o
+		} else if i == len(hist)-1 {
+			r.Timestamp, r.NewLeader = time.Now().UTC().Format("2006-01-02T15:04:05.000000-07:00"), v.Self.Name
+		}
+		rows = append(rows, r)
+	}
+	if n := a.maxHistory(); n > 0 && len(rows) > n {
+		rows = rows[len(rows)-n:]
+	}
+	res, err := a.store.Apply(ctx, dcs.WriteHistory(v.Own.Revision, rows))
+	if err != nil {
+		return err
+	}
+	if res.Done {
+		a.metrics.write()
+	}
+	return nil
+}
+
+func (a *Agent) maxHistory() int {
+	n := 0
+	a.facts.with(func(f *facts) { n = f.dynamic.MaxTimelinesHistory })
+	return n
+}
+
+// claimBootstrap tries to become the one who makes the cluster.
+func (a *Agent) claimBootstrap(ctx context.Context, v election.View, reclaim bool) error {
+	lease, sent, ttl, err := a.keeper.fresh(ctx)
+	if err != nil {
+		return err
+	}
+	txn := dcs.BootstrapClaim(v.Self.Name, a.opt.Incarnation, lease)
+	if reclaim {
+		txn = dcs.BootstrapReclaim(v.Self.Name, a.opt.Incarnation, lease, v.Store.Cluster.Initialize)
+	}
+	res, err := a.store.Apply(ctx, txn)
+	if err != nil {
+		return fmt.Errorf("claim the bootstrap: %w", err)
+	}
+	if !res.Done {
+		a.log.Info("another member makes the cluster")
+		return nil
+	}
+	return a.keeper.take(ctx, election.Own{Revision: res.Revision, Lease: lease, Sent: sent, TTL: ttl}, true)
+}

@@ -1,0 +1,321 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/pgha/pgha/internal/election"
+	"github.com/pgha/pgha/internal/fencer"
+)
+
+// How the fencer is talked to. None of these bounds moves a deadline: T is the fencer's own.
+const (
+	fencerCall    = 2 * time.Second
+	fencerConnect = 5 * time.Second
+	fencerRetry   = 100 * time.Millisecond
+)
+
+// fencerConn owns the connection to the fencer: it makes it, makes it again when it breaks, and
+// keeps what the fencer last said.
+type fencerConn struct {
+	a *Agent
+
+	mu     sync.Mutex
+	client *fencer.Client
+	state  fencer.State
+	ackAt  election.Instant
+	// dying: the postmaster's exit was reported, its silence not yet.
+	dying bool
+	// first is closed when the fencer has been reached once.
+	first chan struct{}
+	once  sync.Once
+	// down is replaced and closed at each Down event, so that a job can wait for it.
+	down chan struct{}
+}
+
+func (g *fencerConn) init(a *Agent) {
+	g.a = a
+	g.first = make(chan struct{})
+	g.down = make(chan struct{})
+}
+
+// view is the fencer as decisions see it.
+func (g *fencerConn) view() election.Fencer {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return election.Fencer{
+		Alive: g.client != nil, Armed: g.state.Armed, Epoch: g.state.Token.Epoch,
+		Until: g.state.Token.Until, AckAt: g.ackAt,
+	}
+}
+
+// snapshot is the last known state, and whether the connection stands.
+func (g *fencerConn) snapshot() (fencer.State, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.state, g.client != nil
+}
+
+// server says whether a postmaster runs, is dying, or is proven down; known is false without word
+// from the fencer.
+func (g *fencerConn) server() (pid int, dying, known bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.state.Postmaster, g.dying || g.state.Busy, g.client != nil
+}
+
+// run connects, listens, and connects again. It ends with ctx.
+func (g *fencerConn) run(ctx context.Context) error {
+	for {
+		c, st, err := g.connect(ctx)
+		switch {
+		case ctx.Err() != nil:
+			if c != nil {
+				_ = c.Close()
+			}
+			return ctx.Err()
+		case errors.Is(err, fencer.ErrSuperseded):
+			return fmt.Errorf("another agent of this member is running: %w", err)
+		case err != nil:
+			g.a.log.Error("fencer not reachable", zap.Error(err))
+			if !sleepCtx(ctx, fencerRetry) {
+				return ctx.Err()
+			}
+			continue
+		}
+		g.mu.Lock()
+		g.client, g.state, g.ackAt = c, st, Now()
+		g.dying = st.Busy
+		g.mu.Unlock()
+		g.once.Do(func() { close(g.first) })
+		g.a.log.Info("fencer connected", zap.Int("fencer_pid", st.PID), zap.Bool("armed", st.Armed),
+			zap.Int("postmaster", st.Postmaster), zap.String("priority", st.Priority),
+			zap.String("kill_method", st.KillMethod), zap.Strings("problems", st.Problems))
+		g.a.keeper.rearm(ctx)
+		g.a.lookNow()
+		g.a.poke()
+		for ev := range c.Events() {
+			g.event(ev)
+		}
+		g.mu.Lock()
+		g.client = nil
+		g.mu.Unlock()
+		_ = c.Close()
+		g.a.poke()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+}
+
+func (g *fencerConn) connect(ctx context.Context) (*fencer.Client, fencer.State, error) {
+	cctx, cancel := context.WithTimeout(ctx, fencerConnect)
+	defer cancel()
+	return fencer.Connect(cctx, g.a.opt.Fencer, fencer.Hello{Name: g.a.opt.Config.Name, Incarnation: g.a.opt.Incarnation})
+}
+
+// close ends the connection; fencer and server stay.
+func (g *fencerConn) close() {
+	g.mu.Lock()
+	c := g.client
+	g.mu.Unlock()
+	if c != nil {
+		_ = c.Close()
+	}
+}
+
+func (g *fencerConn) event(ev fencer.Event) {
+	log := g.a.log.With(zap.Int("pid", ev.Pid), zap.String("fencer_reason", ev.Reason))
+	g.mu.Lock()
+	switch ev.Kind {
+	case fencer.EventExited:
+		g.state.Postmaster, g.dying = 0, true
+		log.Warn("postmaster exited", zap.Bool("status_known", ev.Status.Known), zap.Int("code", ev.Status.Code), zap.Int("signal", ev.Status.Signal))
+	case fencer.EventDown:
+		g.state.Postmaster, g.dying, g.state.Busy = 0, false, false
+		g.state.Lingering = ev.Lingering
+		close(g.down)
+		g.down = make(chan struct{})
+		log.Info("server is down")
+	case fencer.EventFenced:
+		g.dying = true
+		g.state.FencedAt = ev.At
+		log.Error("the fencer silenced the server: its deadline passed")
+	case fencer.EventKilled:
+		g.dying = true
+		log.Error("the fencer silenced a writable server without a title")
+	case fencer.EventObserved:
+		log.Warn("the fencer sees a writable server without a title and lets it be")
+	case fencer.EventClosed:
+		log.Warn("fencer connection closed")
+	}
+	g.mu.Unlock()
+	g.a.lookNow()
+	g.a.poke()
+}
+
+// with runs one call on the connection, bounded.
+func (g *fencerConn) with(ctx context.Context, fn func(context.Context, *fencer.Client) error) error {
+	g.mu.Lock()
+	c := g.client
+	g.mu.Unlock()
+	if c == nil {
+		return errors.New("the fencer is not connected")
+	}
+	return fn(ctx, c)
+}
+
+func (g *fencerConn) call(ctx context.Context, fn func(context.Context, *fencer.Client) error) error {
+	cctx, cancel := context.WithTimeout(ctx, fencerCall)
+	defer cancel()
+	return g.with(cctx, fn)
+}
+
+// arm gives the fencer a token with a fresh epoch and returns that epoch.
+func (g *fencerConn) arm(ctx context.Context, t fencer.Token) (uint64, error) {
+	g.mu.Lock()
+	if t.Epoch == 0 {
+		t.Epoch = g.state.LastEpoch + 1
+	}
+	g.mu.Unlock()
+	err := g.call(ctx, func(ctx context.Context, c *fencer.Client) error { return c.Arm(ctx, t) })
+	if err != nil {
+		return 0, err
+	}
+	g.mu.Lock()
+	g.state.Armed, g.state.Token = true, t
+	g.state.LastEpoch = max(g.state.LastEpoch, t.Epoch)
+	g.ackAt = Now()
+	g.mu.Unlock()
+	return t.Epoch, nil
+}
+
+// renew moves the deadline; it returns once the fencer has taken it over.
+func (g *fencerConn) renew(ctx context.Context, epoch uint64, revision int64, until election.Instant) error {
+	err := g.call(ctx, func(ctx context.Context, c *fencer.Client) error { return c.Renew(ctx, epoch, revision, until) })
+	if err != nil {
+		return err
+	}
+	g.mu.Lock()
+	g.state.Token.Until, g.state.Token.LeaderRevision = until, revision
+	g.ackAt = Now()
+	g.mu.Unlock()
+	return nil
+}
+
+// disarm is for a server that is down or in recovery; the fencer checks that itself.
+func (g *fencerConn) disarm(ctx context.Context, epoch uint64) error {
+	if epoch == 0 {
+		return nil
+	}
+	err := g.call(ctx, func(ctx context.Context, c *fencer.Client) error { return c.Disarm(ctx, epoch) })
+	if err != nil {
+		return err
+	}
+	g.mu.Lock()
+	g.state.Armed = false
+	g.mu.Unlock()
+	return nil
+}
+
+func (g *fencerConn) start(ctx context.Context, spec fencer.StartSpec) (int, error) {
+	var pid int
+	err := g.call(ctx, func(ctx context.Context, c *fencer.Client) error {
+		var err error
+		pid, err = c.Start(ctx, spec)
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	g.mu.Lock()
+	g.state.Postmaster, g.dying = pid, false
+	g.mu.Unlock()
+	g.a.lookNow()
+	return pid, nil
+}
+
+func (g *fencerConn) promote(ctx context.Context, epoch uint64) error {
+	return g.call(ctx, func(ctx context.Context, c *fencer.Client) error { return c.Promote(ctx, epoch) })
+}
+
+func (g *fencerConn) stop(ctx context.Context, mode fencer.StopMode) error {
+	return g.call(ctx, func(ctx context.Context, c *fencer.Client) error { return c.Stop(ctx, mode) })
+}
+
+func (g *fencerConn) reload(ctx context.Context) error {
+	return g.call(ctx, func(ctx context.Context, c *fencer.Client) error { return c.Signal(ctx, syscall.SIGHUP) })
+}
+
+// kill runs the down procedure; it returns when no process is left.
+func (g *fencerConn) kill(ctx context.Context) error {
+	return g.with(ctx, func(ctx context.Context, c *fencer.Client) error { return c.Kill(ctx) })
+}
+
+func (g *fencerConn) policy(ctx context.Context, p fencer.Policy) error {
+	return g.call(ctx, func(ctx context.Context, c *fencer.Client) error { return c.SetPolicy(ctx, p, 0) })
+}
+
+// isDown says that no process of the server is left, by the fencer's word.
+func (g *fencerConn) isDown() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.client != nil && g.state.Postmaster == 0 && !g.dying && !g.state.Busy
+}
+
+// waitDown waits until the server is proven down, or ctx ends.
+func (g *fencerConn) waitDown(ctx context.Context) error {
+	for {
+		g.mu.Lock()
+		down, ch := g.client != nil && g.state.Postmaster == 0 && !g.dying && !g.state.Busy, g.down
+		g.mu.Unlock()
+		if down {
+			return nil
+		}
+		t := time.NewTimer(time.Second)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return fmt.Errorf("wait for the server to be down: %w", ctx.Err())
+		case <-ch:
+		case <-t.C:
+			// The event may have gone to a connection that broke: ask.
+			g.refresh(ctx)
+		}
+		t.Stop()
+	}
+}
+
+// refresh asks the fencer for its state.
+func (g *fencerConn) refresh(ctx context.Context) {
+	var st fencer.State
+	err := g.call(ctx, func(ctx context.Context, c *fencer.Client) error {
+		var err error
+		st, err = c.State(ctx)
+		return err
+	})
+	if err != nil {
+		return
+	}
+	g.mu.Lock()
+	g.state = st
+	g.dying = st.Busy
+	g.mu.Unlock()
+}
+
+func sleepCtx(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

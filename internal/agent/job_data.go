@@ -1,0 +1,360 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/pgha/pgha/internal/config"
+	"github.com/pgha/pgha/internal/dcs"
+	"github.com/pgha/pgha/internal/election"
+	"github.com/pgha/pgha/internal/fencer"
+	"github.com/pgha/pgha/internal/postgres"
+)
+
+// bootstrap makes the first cluster: initdb, a start that nobody outside can reach, roles, a clean
+// stop, and one transaction that publishes the system identifier and takes the leader key. The
+// server is then started like any leader's. A server that is armed by the claim alone never
+// accepts a client's commit.
+func (a *Agent) bootstrap(ctx context.Context, v election.View) (err error) {
+	a.setState(election.StateInitializing)
+	claim := a.awaitClaim(ctx)
+	if claim == 0 {
+		return a.abandonClaim(ctx, v)
+	}
+	defer func() {
+		if err == nil {
+			return
+		}
+		cctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), killPatience)
+		defer cancel()
+		if serr := a.shutdown(cctx, false); serr != nil {
+			a.log.Error("server of a failed bootstrap not stopped", zap.Error(serr))
+			return
+		}
+		a.keeper.drop(cctx)
+		if _, cerr := a.store.Apply(cctx, dcs.BootstrapCancel(claim)); cerr != nil {
+			a.log.Warn("bootstrap not cancelled in the store", zap.Error(cerr))
+		}
+	}()
+	if err := a.clearPartial(); err != nil {
+		return err
+	}
+	var cfg *config.Config
+	a.facts.with(func(f *facts) { cfg = f.cfg })
+	if err := a.pg.InitDB(ctx, postgres.InitOptions{Options: options(cfg.Bootstrap.InitDB)}, a.jobs.setProgress); err != nil {
+		return fmt.Errorf("bootstrap: %w", err)
+	}
+	if err := a.pg.MarkUnfinished("bootstrap"); err != nil {
+		return fmt.Errorf("bootstrap: %w", err)
+	}
+	if err := a.bootstrapRoles(ctx, v, cfg); err != nil {
+		return fmt.Errorf("bootstrap: %w", err)
+	}
+	c, err := a.pg.Control()
+	if err != nil {
+		return fmt.Errorf("bootstrap: %w", err)
+	}
+	return a.finishBootstrap(ctx, v, cfg, claim, c.SystemID)
+}
+
+// bootstrapRoles starts the server for itself alone, makes the roles, and stops it cleanly.
+func (a *Agent) bootstrapRoles(ctx context.Context, v election.View, cfg *config.Config) error {
+	a.jobs.setDetail("roles")
+	if _, err := a.writeFiles(v, false, "", ""); err != nil {
+		return err
+	}
+	epoch, err := a.keeper.ensureArmed(ctx)
+	if err != nil {
+		return err
+	}
+	spec := fencer.StartSpec{Primary: true, Epoch: epoch, LogFile: a.logFile()}
+	bin, args, env, err := a.pg.LocalStartArgs()
+	if err != nil {
+		return err
+	}
+	spec.Bin, spec.Args, spec.Env = bin, append([]string{bin}, args...), env
+	mark := postgres.LogMark(spec.LogFile)
+	if _, err := a.guard.start(ctx, spec); err != nil {
+		return err
+	}
+	if err := a.waitAccepting(ctx, mark); err != nil {
+		return err
+	}
+	if err := a.pg.PostBootstrap(ctx, postgres.BootstrapSpec{
+		Command: cfg.Bootstrap.PostBootstrap,
+	}); err != nil {
+		return err
+	}
+	a.jobs.setDetail("stop after the roles")
+	return a.shutdown(ctx, true)
+}
+
+func (a *Agent) waitAccepting(ctx context.Context, mark int64) error {
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for {
+		if a.guard.isDown() {
+			return a.startFailure(mark)
+		}
+		rctx, cancel := context.WithTimeout(ctx, readyTimeout)
+		ready, _ := a.pg.Ready(rctx)
+		cancel()
+		if ready == postgres.Accepting {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+// finishBootstrap publishes the cluster and takes the leader key.
+func (a *Agent) finishBootstrap(ctx context.Context, v election.View, cfg *config.Config, claim int64, sysid uint64) error {
+	raw, err := cfg.InitialDynamic()
+	if err != nil {
+		return fmt.Errorf("bootstrap.dcs: %w", err)
+	}
+	lease, sent, ttl, err := a.keeper.fresh(ctx)
+	if err != nil {
+		return err
+	}
+	var seen election.Cluster
+	a.facts.with(func(f *facts) { seen = f.cluster })
+	reign := election.Reign{Epoch: seen.Reign.Epoch + 1, Holder: v.Self.Name, NextTimeline: 1, Lease: lease}
+	fctx, cancel := context.WithTimeout(ctx, storeCall)
+	defer cancel()
+	res, err := a.store.Apply(fctx, dcs.BootstrapFinish(dcs.FinishSpec{
+		Self: v.Self.Name, Lease: lease, Claim: claim, SystemID: strconv.FormatUint(sysid, 10),
+		Config: raw, Seen: seen, Reign: reign,
+	}))
+	if err != nil {
+		return fmt.Errorf("publish the new cluster: %w", err)
+	}
+	if !res.Done {
+		return errors.New("publish the new cluster: somebody else took it over meanwhile")
+	}
+	if err := a.pg.FinishInit(); err != nil {
+		return err
+	}
+	a.log.Info("initialized a new cluster", zap.Uint64("system_identifier", sysid))
+	a.facts.with(func(f *facts) { f.rawConfig = json.RawMessage(raw) })
+	return a.keeper.take(ctx, election.Own{Revision: res.Revision, Lease: lease, Epoch: reign.Epoch, Sent: sent, TTL: ttl}, false)
+}
+
+// awaitClaim is the revision of the own claim. The store's news of it may be faster than the answer
+// to the transaction that made it.
+func (a *Agent) awaitClaim(ctx context.Context) int64 {
+	for {
+		claim := a.keeper.claimRevision()
+		if _, underway := a.inflight.Load("claim bootstrap"); claim != 0 || !underway {
+			return a.keeper.claimRevision()
+		}
+		if !sleepCtx(ctx, pollEvery) {
+			return 0
+		}
+	}
+}
+
+// abandonClaim gives up a claim that this life of the agent did not make itself.
+func (a *Agent) abandonClaim(ctx context.Context, v election.View) error {
+	cctx, cancel := context.WithTimeout(ctx, storeCall)
+	defer cancel()
+	if _, err := a.store.Apply(cctx, dcs.BootstrapCancel(v.Store.Cluster.Initialize.ModRevision)); err != nil {
+		return fmt.Errorf("bootstrap: give up a claim of an earlier life: %w", err)
+	}
+	return errors.New("bootstrap: the claim was made by an earlier life of this agent; it is given up and made again")
+}
+
+// clearPartial empties a directory that holds nothing but an unfinished copy of our own making.
+func (a *Agent) clearPartial() error {
+	st, err := a.pg.DataDir()
+	if err != nil {
+		return err
+	}
+	if st != postgres.DataPartial {
+		return nil
+	}
+	path, err := a.pg.MoveAside("unfinished")
+	if err != nil {
+		return fmt.Errorf("unfinished copy in the data directory: %w", err)
+	}
+	a.log.Warn("unfinished copy moved aside", zap.String("path", path))
+	return a.pruneAsides(1)
+}
+
+// compare finds out how the local history stands to the leader's.
+func (a *Agent) compare(ctx context.Context, v election.View, leader string) error {
+	m, ok := v.Store.Cluster.Member(leader)
+	if !ok {
+		return fmt.Errorf("compare: %s is not a member", leader)
+	}
+	src, err := postgres.ParseSource(m.Name, m.ConnURL)
+	if err != nil {
+		return err
+	}
+	cctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	d, err := a.pg.Divergence(cctx, src)
+	if err != nil {
+		return fmt.Errorf("compare with %s: %w", leader, err)
+	}
+	verdict := map[postgres.Verdict]election.Divergence{
+		postgres.VerdictStreamable: election.DivergenceNone, postgres.VerdictNeedsRewind: election.DivergenceRewind,
+		postgres.VerdictNeedsClone: election.DivergenceClone, postgres.VerdictDifferentSystem: election.DivergenceWrongOwner,
+	}[d.Verdict]
+	a.log.Info("history compared", zap.String("with", leader), zap.String("outcome", d.Why),
+		zap.Int64("lost_bytes", d.LostBytes), zap.Int("lost_transactions", d.LostTransactions),
+		zap.Uint32("own_timeline", uint32(d.LocalTimeline)), zap.Stringer("own_lsn", d.LocalLSN),
+		zap.Stringer("fork", d.ForkLSN))
+	if verdict == election.DivergenceUnknown {
+		return fmt.Errorf("compare with %s: %s", leader, d.Why)
+	}
+	a.facts.with(func(f *facts) {
+		f.local.Divergence, f.local.DivergenceFor = verdict, v.Store.Cluster.Leader.ModRevision
+		f.local.DivergenceDetail, f.local.LostBytes = divergenceWords(d), uint64(max(0, d.LostBytes))
+	})
+	if verdict == election.DivergenceRewind || verdict == election.DivergenceClone {
+		a.metrics.lost(d.LostBytes, d.LostTransactions)
+	}
+	return nil
+}
+
+func divergenceWords(d postgres.Divergence) string {
+	s := d.Why
+	if d.LostBytes > 0 {
+		s += fmt.Sprintf("; %d bytes of WAL beyond the fork at %s", d.LostBytes, d.ForkLSN)
+	}
+	if d.LostTransactions >= 0 && d.LostBytes > 0 {
+		at := ""
+		if d.LostAtLeast {
+			at = "at least "
+		}
+		s += fmt.Sprintf(", %s%d transactions", at, d.LostTransactions)
+	}
+	return s
+}
+
+// rewind brings the directory back to the leader's history. It is stopped first; what pg_rewind
+// leaves half done is never started.
+func (a *Agent) rewind(ctx context.Context, v election.View, act election.Rewind) error {
+	src, err := postgres.ParseSource(act.Source, act.ConnURL)
+	if err != nil {
+		return err
+	}
+	if err := a.shutdown(ctx, true); err != nil {
+		return fmt.Errorf("rewind: %w", err)
+	}
+	if err := a.stillDestructive(v); err != nil {
+		return err
+	}
+	a.setState(election.StateCreating)
+	var opts []postgres.Option
+	a.facts.with(func(f *facts) { opts = options(f.effective.Rewind) })
+	if _, err := a.pg.Rewind(ctx, src, postgres.RewindOptions{Options: opts}, a.jobs.setProgress); err != nil {
+		return fmt.Errorf("rewind: %w", err)
+	}
+	a.facts.with(func(f *facts) {
+		f.local.Divergence = election.DivergenceNone
+		f.forgetResults(election.JobStart, election.JobCompare)
+	})
+	return nil
+}
+
+// clone replaces the directory by a copy of the source. What was there is moved aside.
+func (a *Agent) clone(ctx context.Context, v election.View, act election.Clone) (err error) {
+	defer func() {
+		outcome := ""
+		if err != nil {
+			outcome = err.Error()
+		}
+		a.facts.with(func(f *facts) {
+			for _, c := range f.commands {
+				if c.Kind == election.CommandReinit {
+					f.finishCommand(c.ID, outcome)
+					return
+				}
+			}
+		})
+	}()
+	src, err := postgres.ParseSource(act.Source, act.ConnURL)
+	if err != nil {
+		return err
+	}
+	a.setState(election.StateCreating)
+	if err := a.shutdown(ctx, true); err != nil {
+		return fmt.Errorf("clone: %w", err)
+	}
+	if err := a.stillDestructive(v); err != nil {
+		return err
+	}
+	if act.Partial {
+		if err := a.clearPartial(); err != nil {
+			return err
+		}
+	} else if err := a.moveAside(); err != nil {
+		return err
+	}
+	var opts []postgres.Option
+	a.facts.with(func(f *facts) {
+		opts = options(f.effective.BaseBackup)
+		f.upstream = upstreamRecord{}
+	})
+	if err := a.pg.BaseBackup(ctx, src, postgres.BackupOptions{Options: opts}, a.jobs.setProgress); err != nil {
+		return fmt.Errorf("clone from %s: %w", act.Source, err)
+	}
+	a.facts.with(func(f *facts) {
+		f.local.Divergence, f.local.DivergenceFor = election.DivergenceNone, v.Store.Cluster.Leader.ModRevision
+		f.forgetResults(election.JobStart, election.JobCompare, election.JobRewind)
+	})
+	return a.startStandby(ctx, v, act.Source, act.ConnURL)
+}
+
+func (a *Agent) moveAside() error {
+	path, err := a.pg.MoveAside("replaced")
+	if err != nil {
+		return classified{election.ClassEnv, fmt.Errorf("move the data directory aside: %w", err)}
+	}
+	if path != "" {
+		a.log.Warn("data directory moved aside", zap.String("path", path))
+	}
+	return a.pruneAsides(2)
+}
+
+// stillDestructive observes and decides again right before data is touched: the title may have
+// come, or the leader gone, since the plan was made.
+func (a *Agent) stillDestructive(v election.View) error {
+	now := a.view()
+	if now.Own.Held() {
+		return errors.New("this member holds the leader key now; its data is not touched")
+	}
+	l := now.Store.Cluster.Leader
+	if !l.Present || l.ModRevision != v.Store.Cluster.Leader.ModRevision {
+		return errors.New("the leader changed since this was decided; the data is not touched")
+	}
+	return nil
+}
+
+func options(list config.CommandOptions) []postgres.Option {
+	out := make([]postgres.Option, 0, len(list))
+	for _, o := range list {
+		out = append(out, postgres.Option{Name: o.Name, Value: o.Value})
+	}
+	return out
+}
+
+// pruneAsides keeps the newest directories that were moved aside and removes older ones.
+func (a *Agent) pruneAsides(keep int) error {
+	removed, err := a.pg.RemoveAsides(keep)
+	if len(removed) > 0 {
+		a.log.Info("old moved-aside directories removed", zap.Strings("paths", removed))
+	}
+	return err
+}

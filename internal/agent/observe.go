@@ -1,0 +1,273 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/pgha/pgha/internal/config"
+	"github.com/pgha/pgha/internal/election"
+	"github.com/pgha/pgha/internal/postgres"
+	"github.com/pgha/pgha/internal/postgres/conf"
+)
+
+// Pace of looking at the local server. Events (fencer, store, requests) ask for a look at once;
+// these are for what nobody reports.
+const (
+	lookSettling = 100 * time.Millisecond // while the server or its role is changing
+	lookTimeout  = 3 * time.Second
+	readyTimeout = 500 * time.Millisecond
+)
+
+// observeLocal looks at the local server on demand and at a pace of its own.
+func (a *Agent) observeLocal(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-a.guard.first:
+	}
+	for {
+		settling := a.lookOnce(ctx)
+		wait := a.loopWait()
+		if settling {
+			wait = lookSettling
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return ctx.Err()
+		case <-a.look:
+		case <-t.C:
+		}
+		t.Stop()
+	}
+}
+
+func (a *Agent) loopWait() time.Duration {
+	var d time.Duration
+	a.facts.with(func(f *facts) { d = f.dynamic.LoopWait })
+	return d
+}
+
+// lookOnce observes and publishes the outcome as facts. It says whether things are in motion.
+func (a *Agent) lookOnce(ctx context.Context) (settling bool) {
+	var prev election.Local
+	a.facts.with(func(f *facts) { prev = f.local })
+	now := Now()
+	next, obs, answering, problem := a.examine(ctx, prev)
+	next.At = now
+	next.Since = prev.Since
+	if next.Server != prev.Server {
+		next.Since = now
+	}
+	switch {
+	case next.Streaming:
+		next.StreamingLostAt = 0
+	case prev.Streaming:
+		next.StreamingLostAt = now
+	default:
+		next.StreamingLostAt = prev.StreamingLostAt
+	}
+	changed := false
+	var members []election.Member
+	var leaderHere bool
+	a.facts.with(func(f *facts) {
+		members = f.cluster.Members
+		// What jobs write meanwhile is theirs.
+		next.Divergence, next.DivergenceFor = f.local.Divergence, f.local.DivergenceFor
+		next.DivergenceDetail, next.LostBytes = f.local.DivergenceDetail, f.local.LostBytes
+		next.Upstream, next.UpstreamConnURL = f.upstream.Name, f.upstream.ConnURL
+		if f.followedAt > next.StreamingLostAt && !next.Streaming {
+			next.StreamingLostAt = f.followedAt
+		}
+		next.SlotMembers, next.SlotsKnown = slotMembers(obs.Slots, members, answering)
+		if next.Streaming && next.Divergence != election.DivergenceUnknown && f.cluster.Leader.Present {
+			next.Divergence = election.DivergenceUnknown // a stream is the better answer
+		}
+		changed = differs(f.local, next) || f.observeErr != problem
+		f.local, f.obs, f.answering, f.observed, f.observeErr = next, obs, answering, now, problem
+		leaderHere = f.cluster.Leader.Present
+	})
+	a.caughtUp.wake()
+	a.refreshLeaderUntil()
+	if changed {
+		a.poke()
+	}
+	return next.Server == election.ServerStarting || next.Server == election.ServerDying || !leaderHere ||
+		next.Server == election.ServerRunning && next.Role == election.RoleStandby && !next.Streaming
+}
+
+// differs says whether a decision could come out otherwise. Positions move all the time and are
+// read at the heartbeat.
+func differs(a, b election.Local) bool {
+	return a.Data != b.Data || a.Server != b.Server || a.Role != b.Role || a.Timeline != b.Timeline ||
+		a.Streaming != b.Streaming || a.SystemID != b.SystemID || a.PendingRestart != b.PendingRestart ||
+		a.PromotedCheckpoint != b.PromotedCheckpoint || a.Signal != b.Signal ||
+		!slices.Equal(a.SlotMembers, b.SlotMembers) || len(a.Walsenders) != len(b.Walsenders)
+}
+
+// examine looks at directory, fencer and server.
+func (a *Agent) examine(ctx context.Context, prev election.Local) (l election.Local, obs postgres.Observation, answering bool, problem string) {
+	pid, dying, known := a.guard.server()
+	if !known {
+		// Without the fencer's word the last known state stands; nothing writable can be
+		// started meanwhile, because only the fencer starts.
+		return prev, obs, false, "the fencer does not answer"
+	}
+	l.Data, l.DataDetail = a.dataState()
+	switch {
+	case pid != 0:
+		a.examineServer(ctx, prev, &l, &obs, &answering, &problem)
+	case dying:
+		l.Server, l.Role, l.SystemID = election.ServerDying, prev.Role, prev.SystemID
+		return l, obs, false, ""
+	default:
+		l.Server = election.ServerDown
+	}
+	if l.Data == election.DataCluster && !answering {
+		a.examineFiles(prev, &l)
+	}
+	return l, obs, answering, problem
+}
+
+func (a *Agent) dataState() (election.DataState, string) {
+	st, err := a.pg.DataDir()
+	detail := ""
+	if err != nil {
+		detail = err.Error()
+	}
+	switch st {
+	case postgres.DataMissing, postgres.DataEmpty:
+		return election.DataEmpty, detail
+	case postgres.DataCluster:
+		return election.DataCluster, detail
+	case postgres.DataPartial:
+		return election.DataPartial, detail
+	case postgres.DataForeign:
+		return election.DataForeign, detail
+	default:
+		return election.DataUnreadable, detail
+	}
+}
+
+// examineServer asks a server that has a postmaster.
+func (a *Agent) examineServer(ctx context.Context, prev election.Local, l *election.Local, obs *postgres.Observation, answering *bool, problem *string) {
+	octx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	o, err := a.pg.Observe(octx)
+	if err == nil {
+		*obs, *answering = o, true
+		a.fillRunning(o, prev, l)
+		return
+	}
+	*problem = err.Error()
+	rctx, rcancel := context.WithTimeout(ctx, readyTimeout)
+	defer rcancel()
+	ready, _ := a.pg.Ready(rctx)
+	l.Role = prev.Role
+	switch {
+	case ready == postgres.Starting || ready == postgres.NotConsistent:
+		l.Server = election.ServerStarting
+	case ready == postgres.NoAnswer && prev.Server != election.ServerRunning && prev.Server != election.ServerSilent:
+		l.Server = election.ServerStarting
+	case errors.Is(err, postgres.ErrNotRunning) && ready == postgres.ShuttingDown:
+		l.Server = election.ServerDying
+	default:
+		l.Server = election.ServerSilent
+		l.SystemID, l.Timeline, l.LSN = prev.SystemID, prev.Timeline, prev.LSN
+	}
+}
+
+func (a *Agent) fillRunning(o postgres.Observation, prev election.Local, l *election.Local) {
+	l.Server, l.Role, l.Timeline = election.ServerRunning, o.Role, o.Timeline
+	l.SystemID = strconv.FormatUint(o.SystemID, 10)
+	l.PendingRestart = len(o.PendingRestart) > 0
+	if o.Role == election.RolePrimary {
+		l.LSN = o.FlushLSN
+		l.PromotedCheckpoint = election.KnownBool(o.CheckpointTimeline == o.Timeline)
+	} else {
+		l.Signal = true
+		l.LSN = max(o.ReceiveLSN, o.ReplayLSN)
+		if l.Timeline == 0 {
+			l.Timeline = a.replayTimeline(o, prev)
+		}
+		l.Streaming = o.WalReceiver != nil && o.WalReceiver.Status == "streaming"
+	}
+	for _, w := range o.Replication {
+		l.Walsenders = append(l.Walsenders, election.Walsender{Name: w.ApplicationName, State: w.State, LSN: w.FlushLSN})
+	}
+}
+
+// replayTimeline is the timeline of a standby that receives nothing at the moment: the one it was
+// last seen on, or what pg_control says, whichever is later.
+func (a *Agent) replayTimeline(o postgres.Observation, prev election.Local) election.Timeline {
+	tl := o.CheckpointTimeline
+	if prev.Server == election.ServerRunning && prev.Role == election.RoleStandby {
+		tl = max(tl, prev.Timeline)
+	}
+	if c, err := a.pg.Control(); err == nil {
+		tl = max(tl, c.Timeline, c.MinRecoveryEndTimeline)
+	}
+	return tl
+}
+
+// examineFiles reads what pg_control and the signal file say of a server that does not answer.
+func (a *Agent) examineFiles(prev election.Local, l *election.Local) {
+	l.Signal = a.pg.HasStandbySignal()
+	c, err := a.pg.Control()
+	if err != nil {
+		l.DataDetail = err.Error()
+		l.SystemID = prev.SystemID
+		return
+	}
+	l.SystemID = strconv.FormatUint(c.SystemID, 10)
+	l.CleanShutdown = election.KnownBool(c.State == postgres.ControlShutDown || c.State == postgres.ControlShutDownInRecovery)
+	l.Timeline = max(c.Timeline, c.MinRecoveryEndTimeline)
+	l.LSN = max(c.Checkpoint, c.MinRecoveryEnd)
+}
+
+// slotMembers are the members for which a physical slot exists here.
+func slotMembers(slots []postgres.Slot, members []election.Member, known bool) ([]string, bool) {
+	if !known {
+		return nil, false
+	}
+	var names []string
+	for _, m := range members {
+		want := conf.SlotName(m.Name)
+		if slices.ContainsFunc(slots, func(s postgres.Slot) bool { return s.Physical && s.Name == want }) {
+			names = append(names, m.Name)
+		}
+	}
+	slices.Sort(names)
+	return names, true
+}
+
+// refreshLeaderUntil computes how long /primary may answer 200: the title's own line, only while
+// the server is a primary and the fencer has taken the deadline over. It is one atomic store, and
+// nothing has to happen for it to run out.
+func (a *Agent) refreshLeaderUntil() {
+	own, _ := a.keeper.title()
+	st, alive := a.guard.snapshot()
+	ok := false
+	a.facts.with(func(f *facts) {
+		ok = f.answering && f.local.Role == election.RolePrimary && f.local.Server == election.ServerRunning && f.state == ""
+	})
+	if !ok || !alive || !own.Held() || !st.Armed {
+		a.leaderUntil.Store(0)
+		return
+	}
+	m := a.margin()
+	a.leaderUntil.Store(int64(min(own.DemoteAt(m), st.Token.Until-m)))
+}
+
+func tagsOf(c *config.Config) election.Tags {
+	t := c.Tags
+	return election.Tags{
+		NoFailover: t.NoFailover(), FailoverPriority: t.FailoverPriority(), NoLoadBalance: t.NoLoadBalance(),
+		NoSync: t.NoSync(), SyncPriority: t.SyncPriority(), NoStream: t.NoStream(), CloneFrom: t.CloneFrom(),
+		ReplicateFrom: t.ReplicateFrom(),
+	}
+}

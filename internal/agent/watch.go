@@ -1,0 +1,166 @@
+package agent
+
+import (
+	"context"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/pgha/pgha/internal/config"
+	"github.com/pgha/pgha/internal/dcs"
+	"github.com/pgha/pgha/internal/election"
+)
+
+// watchStore turns what the store delivers into facts. It waits until it is settled whether the
+// fencer's token is a title, so that no decision is made about a running primary before.
+func (a *Agent) watchStore(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-a.keeper.settled:
+	}
+	for u := range a.store.Watch(ctx) {
+		if u.Err != nil {
+			a.storeTrouble(u.Err)
+			continue
+		}
+		a.takeSnapshot(u.Snapshot, u.Vanished)
+		a.poke()
+	}
+	return ctx.Err()
+}
+
+// takeSnapshot makes a snapshot the present one.
+func (a *Agent) takeSnapshot(s dcs.Snapshot, vanished []dcs.KV) {
+	c := dcs.Decode(s)
+	now := Now()
+	var look, dynamicChanged bool
+	a.facts.with(func(f *facts) {
+		if s.Revision < f.snapshot.Revision && s.ClusterID == f.snapshot.ClusterID {
+			return // older than what is known already
+		}
+		before := f.cluster
+		f.snapshot, f.cluster = s, c
+		if before.Failover.ModRevision != c.Failover.ModRevision {
+			f.failoverAt = now
+		}
+		f.freshAt, f.storeErr = now, ""
+		if !f.seen {
+			f.seen, f.seenAt = true, now
+		}
+		f.vacancy = vacancyAfter(f.vacancy, before, c, vanished, now)
+		look = before.Leader != c.Leader || before.Failover != c.Failover
+		if c.ConfigRev != before.ConfigRev {
+			dynamicChanged = f.takeDynamic(s, a.log)
+		}
+	})
+	if look {
+		a.lookNow()
+		a.keeper.now()
+	}
+	if dynamicChanged {
+		a.keeper.now()
+	}
+}
+
+// vacancyAfter follows the leader key's absence from one snapshot to the next.
+func vacancyAfter(v election.Vacancy, before, after election.Cluster, vanished []dcs.KV, now election.Instant) election.Vacancy {
+	if after.Leader.Present {
+		return election.Vacancy{}
+	}
+	gone := election.Vacancy{Since: now}
+	switch {
+	case before.ClusterID != 0 && before.ClusterID != after.ClusterID:
+		// Another store than before: whatever it says about old leases means nothing.
+		return gone
+	case before.Leader.Present:
+		gone.Revision, gone.Lease = before.Leader.ModRevision, before.Leader.Lease
+	case v.Since != 0:
+		gone = v
+	case after.Reign.Lease != 0:
+		// Gone before this agent looked: the last reign tells which lease it hung on.
+		gone.Lease = after.Reign.Lease
+	}
+	// A key that came and went between two snapshots is newer than the one seen before.
+	for _, kv := range vanished {
+		if kv.Key == dcs.KeyLeader && kv.ModRevision > gone.Revision {
+			gone = election.Vacancy{Since: now, Revision: kv.ModRevision, Lease: kv.Lease}
+		}
+	}
+	return gone
+}
+
+// takeDynamic reads the dynamic configuration; a version that cannot be used leaves the old one
+// in force (row C-008).
+func (f *facts) takeDynamic(s dcs.Snapshot, log *zap.Logger) bool {
+	kv, ok := s.Get(dcs.KeyConfig)
+	if !ok {
+		return false
+	}
+	d, warnings, err := config.ParseDynamic(kv.Value)
+	if err != nil {
+		log.Error("dynamic configuration rejected, the old one stays", zap.Error(err))
+		return false
+	}
+	for _, w := range warnings {
+		log.Warn("dynamic configuration", zap.String("warning", w.String()))
+	}
+	f.configure(f.cfg, d)
+	f.rawConfig = kv.Value
+	return true
+}
+
+// heard notes that the store answered.
+func (a *Agent) heard() {
+	a.facts.with(func(f *facts) { f.freshAt, f.storeErr = Now(), "" })
+}
+
+// storeTrouble notes and logs that the store does not answer, once per kind of message.
+func (a *Agent) storeTrouble(err error) {
+	changed := false
+	a.facts.with(func(f *facts) {
+		if f.storeErr != err.Error() {
+			f.storeErr, changed = err.Error(), true
+		}
+	})
+	if changed {
+		a.log.Warn("consensus store", zap.Error(err))
+	}
+}
+
+// contradicted takes up what a proof read of the leader key showed, which may be newer than the
+// watch: the title must not outlive it.
+func (a *Agent) contradicted(p dcs.Proof) {
+	a.facts.with(func(f *facts) {
+		if p.Revision <= f.cluster.Revision {
+			return
+		}
+		leader := election.Leader{}
+		if p.Present {
+			leader = dcs.DecodeLeader(p.Leader)
+		}
+		f.cluster.Revision, f.cluster.Leader = p.Revision, leader
+		if !p.Present && f.vacancy.Since == 0 {
+			f.vacancy = election.Vacancy{Since: Now()}
+		}
+	})
+	a.poke()
+}
+
+func (a *Agent) name() string {
+	var n string
+	a.facts.with(func(f *facts) { n = f.cfg.Name })
+	return n
+}
+
+func (a *Agent) ttl() time.Duration {
+	var d time.Duration
+	a.facts.with(func(f *facts) { d = f.dynamic.TTL })
+	return d
+}
+
+func (a *Agent) margin() time.Duration {
+	var d time.Duration
+	a.facts.with(func(f *facts) { d = config.Margin(f.dynamic.TTL, f.cfg.Pgha.SafetyMargin) })
+	return d
+}

@@ -1,0 +1,171 @@
+package election
+
+import (
+	"fmt"
+	"time"
+)
+
+// failedPause is how long a member whose own promotion or start failed stays out of the race.
+const failedPause = 10 * time.Second
+
+// ineligible says why this member may not lead; empty: it may. The order is that of rows H-023.
+func ineligible(v *View) string {
+	c := v.Store.Cluster
+	byHand := c.Failover.Candidate == v.Self.Name
+	switch {
+	case v.Self.Tags.NoFailover || (v.Self.Tags.FailoverPriority <= 0 && !byHand):
+		return "it is tagged nofailover"
+	case v.Policy.StandbyCluster:
+		return "the configuration asks for a standby cluster, which this version does not lead"
+	case v.Policy.SynchronousMode:
+		return "synchronous_mode is asked for, which this version cannot honour"
+	case !v.Fencer.Alive:
+		return "its fencer does not answer"
+	case v.Lease == 0:
+		return "it has no lease"
+	case c.Initialize.State == BootstrapDone && v.Local.SystemID == "":
+		return "its system identifier is not known"
+	case recentFailure(v, JobPromote) || recentFailure(v, JobStart):
+		return "its own start or promotion failed a moment ago"
+	case c.Sync.Leader != "" && !inSyncSet(c.Sync, v.Self.Name) && !(byHand && c.Failover.Leader == ""):
+		return "the cluster is synchronous and this member is not in its set"
+	case len(c.Failsafe) > 0 && v.Policy.FailsafeMode && !inFailsafe(c.Failsafe, v.Self.Name):
+		return "failsafe mode is on and this member is not in its list"
+	case v.Local.Timeline < clusterTimeline(c):
+		return fmt.Sprintf("its timeline %d is behind the cluster's %d", v.Local.Timeline, clusterTimeline(c))
+	case !byHand && behind(c.Status.Optime, v.Local.LSN) > v.Policy.MaximumLag:
+		return fmt.Sprintf("it is %d bytes behind the last known position of the leader, more than maximum_lag_on_failover (%d)",
+			behind(c.Status.Optime, v.Local.LSN), v.Policy.MaximumLag)
+	}
+	return ""
+}
+
+func recentFailure(v *View, kind JobKind) bool {
+	r := v.Result(kind)
+	return r.Err != "" && r.Class != ClassCanceled && v.Now-r.At < max(failedPause, v.Policy.TTL)
+}
+
+func behind(leader, own LSN) uint64 {
+	if own >= leader {
+		return 0
+	}
+	return uint64(leader - own)
+}
+
+func inSyncSet(s SyncState, name string) bool {
+	if s.Leader == name {
+		return true
+	}
+	for _, n := range s.Standbys {
+		if n == name {
+			return true
+		}
+	}
+	return false
+}
+
+func inFailsafe(list []FailsafeMember, name string) bool {
+	for _, m := range list {
+		if m.Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+// clusterTimeline is the timeline that the history key speaks of (row D-70); zero: unknown.
+func clusterTimeline(c Cluster) Timeline {
+	if !c.HistorySeen || len(c.History) == 0 {
+		return 0
+	}
+	return c.History[len(c.History)-1].Timeline + 1
+}
+
+// vacancyProven says that the vanished leader key may be taken: the former holder released it with
+// its server down, or its lease is known to be over, or more time has passed than it could have
+// had (safety review, hole 5).
+func vacancyProven(v *View) bool { return vacancyWhy(v) == "" }
+
+// vacancyWhy says what the proof still waits for; empty: nothing.
+func vacancyWhy(v *View) string {
+	c, gap := v.Store.Cluster, v.Store.Vacancy
+	switch {
+	case gap.Since == 0:
+		return "the leader key has not been seen gone yet"
+	case released(c, gap):
+		return ""
+	case gap.Lease != 0 && gap.LeaseGone == Yes:
+		return ""
+	case gap.Lease == 0 && gap.Revision == 0 && c.Reign.Epoch == 0 && onlyPghaSoFar(v):
+		// Nobody ever led under this store: there is no former holder to wait for.
+		return ""
+	case v.Now-gap.Since >= VacancyWait(v.Policy.TTL, v.Policy.Margin):
+		return ""
+	}
+	return "the former leader's lease may still be running"
+}
+
+// released says that the release record speaks of the very key that is gone.
+func released(c Cluster, gap Vacancy) bool {
+	if c.Release.LeaderRevision == 0 {
+		return false
+	}
+	if gap.Revision != 0 {
+		return c.Release.LeaderRevision == gap.Revision
+	}
+	// The key was gone before this agent looked. The record counts if no reign began after it.
+	return c.Release.ModRevision > c.Reign.ModRevision
+}
+
+// onlyPghaSoFar says that no Patroni is about, which could have led without leaving a trace.
+func onlyPghaSoFar(v *View) bool {
+	for _, m := range v.Store.Cluster.Members {
+		if !m.IsPgha() && m.Name != v.Self.Name {
+			return false
+		}
+	}
+	return true
+}
+
+// better says why another member should lead rather than this one; empty: it should not. Only
+// members that answered count: silence must not block a takeover for longer than the round takes.
+func better(v *View) string {
+	c := v.Store.Cluster
+	byHand := c.Failover.Candidate == v.Self.Name
+	for _, p := range v.Probes.Answers {
+		if !p.Answered || p.Name == v.Self.Name {
+			continue
+		}
+		if p.Role == RolePrimary {
+			return p.Name + " answers as a running primary"
+		}
+		if byHand || p.NoFailover || p.WatchdogFailed || p.LSN == 0 {
+			continue
+		}
+		switch {
+		case p.Timeline != 0 && v.Local.Timeline != 0 && p.Timeline > v.Local.Timeline:
+			return fmt.Sprintf("%s is on timeline %d, this member on %d", p.Name, p.Timeline, v.Local.Timeline)
+		case p.Timeline != 0 && p.Timeline < v.Local.Timeline:
+			continue
+		case p.LSN > v.Local.LSN:
+			return fmt.Sprintf("%s is %d bytes ahead", p.Name, uint64(p.LSN-v.Local.LSN))
+		case p.LSN == v.Local.LSN && p.Priority > v.Self.Tags.FailoverPriority:
+			return fmt.Sprintf("%s is as far and has the higher failover_priority", p.Name)
+		}
+	}
+	return ""
+}
+
+// nextReign is the reign that a takeover by this member begins. It reserves a timeline number
+// beyond any reserved before (safety review, hole 10).
+func nextReign(v *View) Reign {
+	prev := v.Store.Cluster.Reign
+	return Reign{
+		Epoch:          prev.Epoch + 1,
+		Holder:         v.Self.Name,
+		ParentTimeline: v.Local.Timeline,
+		NextTimeline:   max(prev.NextTimeline, v.Local.Timeline) + 1,
+		LSN:            v.Local.LSN,
+		Lease:          v.Lease,
+	}
+}

@@ -1,0 +1,119 @@
+package election
+
+import "slices"
+
+// reconcileRule adds one action to a steady plan.
+type reconcileRule struct {
+	id   RuleID
+	doc  string
+	when func(*View) bool
+	then func(*View) Action
+}
+
+func reconcile(v *View, p *Plan) {
+	for _, r := range reconcileRules() {
+		if r.when(v) {
+			p.Actions = append(p.Actions, r.then(v))
+		}
+	}
+}
+
+func reconcileRules() []reconcileRule {
+	leads := func(when func(*View) bool) func(*View) bool {
+		return func(v *View) bool {
+			return v.titleGood() && v.Local.Server == ServerRunning && v.Local.Role == RolePrimary && when(v)
+		}
+	}
+	return []reconcileRule{
+		{
+			id:  "reconcile.config",
+			doc: "The dynamic configuration changed: write the files and reload.",
+			when: func(v *View) bool {
+				return v.Store.Cluster.ConfigRev != 0 && v.Store.Cluster.ConfigRev != v.Local.ConfigRev
+			},
+			then: func(*View) Action { return ApplyConfig{} },
+		},
+		{
+			id:   "reconcile.initialize",
+			doc:  "The initialize key does not hold the system identifier: the leader repairs it (row D-49).",
+			when: leads(func(v *View) bool { return v.Store.Cluster.Initialize.State != BootstrapDone && v.Local.SystemID != "" }),
+			then: func(*View) Action { return WriteInitialize{} },
+		},
+		{
+			id:   "reconcile.restore_config",
+			doc:  "The dynamic configuration is gone from the store: the leader writes back what it remembers (row H-013).",
+			when: leads(func(v *View) bool { return v.Store.Cluster.ConfigRev == 0 }),
+			then: func(*View) Action { return RestoreConfig{} },
+		},
+		{
+			id:  "reconcile.slots",
+			doc: "The replication slots here are not those of the members that should stream from here.",
+			when: leads(func(v *View) bool {
+				return v.Policy.UseSlots && v.Local.SlotsKnown && !slices.Equal(v.Local.SlotMembers, slotMembers(v))
+			}),
+			then: func(v *View) Action { return SetSlots{Members: slotMembers(v)} },
+		},
+		{
+			id:  "reconcile.status",
+			doc: "The leader's position moved since it was last published.",
+			when: leads(func(v *View) bool {
+				return v.Local.LSN != 0 && v.Local.LSN != v.Store.Cluster.Status.Optime &&
+					(v.Store.StatusAt == 0 || v.Now-v.Store.StatusAt >= v.Policy.LoopWait)
+			}),
+			then: func(v *View) Action { return WriteStatus{Optime: v.Local.LSN} },
+		},
+		{
+			id:   "reconcile.history",
+			doc:  "The published timeline history does not end where the leader's timeline began (row D-71).",
+			when: leads(historyStale),
+			then: func(*View) Action { return WriteHistory{} },
+		},
+		{
+			id:   "reconcile.checkpoint",
+			doc:  "The leader was promoted and pg_control still shows the old timeline: a checkpoint makes it a source for pg_rewind (row H-084).",
+			when: leads(func(v *View) bool { return v.Local.PromotedCheckpoint == No }),
+			then: func(*View) Action { return CheckpointNow{} },
+		},
+		{
+			id:  "reconcile.failover_done",
+			doc: "The failover request named this member, which leads now: it is cleared.",
+			when: leads(func(v *View) bool {
+				f := v.Store.Cluster.Failover
+				return f.Candidate == v.Self.Name && f.Leader != v.Self.Name && f.ModRevision < v.Own.Revision
+			}),
+			then: func(v *View) Action {
+				return ClearFailover{Revision: v.Store.Cluster.Failover.ModRevision, Why: "done"}
+			},
+		},
+	}
+}
+
+// slotMembers are the other members that stream from this one, sorted by name.
+func slotMembers(v *View) []string {
+	var names []string
+	for _, m := range v.Store.Cluster.Members {
+		if m.Name == v.Self.Name || m.Tags.NoStream {
+			continue
+		}
+		if from := m.Tags.ReplicateFrom; from != "" && from != v.Self.Name && from != m.Name {
+			if _, ok := v.Store.Cluster.Member(from); ok {
+				continue
+			}
+		}
+		names = append(names, m.Name)
+	}
+	return names
+}
+
+func historyStale(v *View) bool {
+	c, tl := v.Store.Cluster, v.Local.Timeline
+	switch {
+	case tl == 0:
+		return false
+	case tl == 1:
+		return len(c.History) != 0
+	case !c.HistorySeen || len(c.History) == 0:
+		return true
+	}
+	return c.History[len(c.History)-1].Timeline != tl-1
+}

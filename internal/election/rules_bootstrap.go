@@ -1,0 +1,90 @@
+package election
+
+import "time"
+
+func bootstrapRules() []rule {
+	free := func(s BootstrapState, when func(*View) bool) func(*View) bool {
+		return func(v *View) bool {
+			return !v.Store.Cluster.Leader.Present && v.Store.Cluster.Initialize.State == s && when(v)
+		}
+	}
+	fillable := func(v *View) bool { return v.Local.Data == DataEmpty || v.Local.Data == DataPartial }
+	return []rule{
+		{
+			id:   "bootstrap.adopt_existing",
+			doc:  "The store knows no cluster, and this directory holds one that was a primary: its identifier becomes the cluster's.",
+			when: free(BootstrapNever, func(v *View) bool { return v.Local.Data == DataCluster && !v.Local.Signal }),
+			then: func(*View) Plan {
+				return Plan{Reason: "the cluster is made from the existing data directory", Actions: []Action{WriteInitialize{}}}
+			},
+		},
+		{
+			id:   "bootstrap.only_standby",
+			doc:  "The store knows no cluster, and this directory is a standby's: the primary's agent must start first.",
+			when: free(BootstrapNever, func(v *View) bool { return v.Local.Data == DataCluster }),
+			then: func(*View) Plan {
+				return trouble("the store knows no such cluster, and this server is a standby", "the start of the primary's agent")
+			},
+		},
+		{
+			id:  "bootstrap.claim",
+			doc: "Nobody ever made this cluster, the directory is empty, and the local file says how: try to become the one who makes it.",
+			when: free(BootstrapNever, func(v *View) bool {
+				return fillable(v) && v.Self.MayBootstrap && !v.Self.Tags.NoFailover && v.Lease != 0 && v.Local.Server == ServerDown
+			}),
+			then: func(v *View) Plan {
+				if v.notYet(JobBootstrap) > 0 {
+					return waitFor(v, JobBootstrap, "the bootstrap")
+				}
+				return Plan{Reason: "the cluster does not exist yet", Actions: []Action{ClaimBootstrap{}}}
+			},
+		},
+		{
+			id:   "bootstrap.wait_claim",
+			doc:  "Nobody ever made this cluster, and this member may not.",
+			when: free(BootstrapNever, always),
+			then: func(v *View) Plan {
+				return Plan{Reason: "waiting for another member to make the cluster", Trouble: v.Local.Data != DataEmpty,
+					Change: "a member with a bootstrap section and an empty data directory"}
+			},
+		},
+		{
+			id:  "bootstrap.run",
+			doc: "This member won the claim: initdb, start, roles, publish.",
+			when: free(BootstrapRunning, func(v *View) bool {
+				return v.Store.Cluster.Initialize.Runner == v.Self.Name && v.Lease != 0
+			}),
+			then: func(v *View) Plan {
+				return Plan{Reason: "this member makes the cluster", Actions: []Action{Bootstrap{}}}
+			},
+		},
+		{
+			id:  "bootstrap.reclaim",
+			doc: "A pgha member began to make the cluster and died: its lease is gone, so another begins afresh.",
+			when: free(BootstrapRunning, func(v *View) bool {
+				in := v.Store.Cluster.Initialize
+				return in.Runner == "" && in.RunnerEver && fillable(v) && v.Self.MayBootstrap &&
+					!v.Self.Tags.NoFailover && v.Lease != 0 && v.Local.Server == ServerDown
+			}),
+			then: func(v *View) Plan {
+				if v.notYet(JobBootstrap) > 0 {
+					return waitFor(v, JobBootstrap, "the bootstrap")
+				}
+				return Plan{Reason: "the member that was making the cluster is gone", Actions: []Action{ClaimBootstrap{Reclaim: true}}}
+			},
+		},
+		{
+			id:   "bootstrap.wait",
+			doc:  "Another member makes the cluster.",
+			when: free(BootstrapRunning, always),
+			then: func(v *View) Plan {
+				in := v.Store.Cluster.Initialize
+				p := Plan{Reason: "waiting for " + in.Runner + " to make the cluster", Change: "a leader", Wake: time.Second}
+				if in.Runner == "" {
+					p = trouble("somebody began to make the cluster and left no word of who", "its end, or an operator who removes the initialize key")
+				}
+				return p
+			},
+		},
+	}
+}

@@ -1,0 +1,309 @@
+package election
+
+import "time"
+
+// View is everything a decision rests on: facts and the moment they are judged at. It is built
+// fresh for each decision and never changed afterwards.
+type View struct {
+	Now  Instant
+	Wall time.Time // only for "at what time of day": scheduled switchovers
+
+	Self   Self
+	Policy Policy
+	Store  Store
+	Own    Own
+	// Lease is the agent's own lease, on which members/<self> hangs. Zero: none yet.
+	Lease  LeaseID
+	Local  Local
+	Fencer Fencer
+	Job    Job
+	// Results holds the last outcome of each kind of job, sorted by kind.
+	Results []JobResult
+	// Probes are the answers of the last round of questions to the other members, by name.
+	Probes Probes
+	// Commands are what an operator asked of this very member and nobody has done yet.
+	Commands []Command
+	// Stopping: the agent was told to stop together with its server.
+	Stopping bool
+}
+
+// Self is what this member is.
+type Self struct {
+	Name string
+	Tags Tags
+	// MayBootstrap says that the local file has a bootstrap section.
+	MayBootstrap bool
+}
+
+// Policy is the effective configuration, as far as decisions depend on it.
+type Policy struct {
+	TTL                 time.Duration
+	Margin              time.Duration
+	LoopWait            time.Duration
+	MaximumLag          uint64        // bytes, maximum_lag_on_failover
+	PrimaryStartTimeout time.Duration // how long a restart in place may take before others are let in
+	UseRewind           bool
+	CheckTimeline       bool
+	Pause               bool
+	StandbyCluster      bool
+	UseSlots            bool
+	FailsafeMode        bool
+	// SynchronousMode is asked for in the dynamic configuration. This version cannot honour it,
+	// and a leader that cannot must not be one.
+	SynchronousMode bool
+}
+
+// Store is what is known of the consensus store.
+type Store struct {
+	// Seen: the cluster was read at least once in this life of the agent.
+	Seen bool
+	// FreshAt is when the store last answered anything.
+	FreshAt Instant
+	// SeenAt is when this agent first read the cluster.
+	SeenAt  Instant
+	Cluster Cluster
+	Vacancy Vacancy
+	// FailoverAt is when this agent first saw the present failover request.
+	FailoverAt Instant
+	// StatusAt is when this agent last wrote the status key, zero if never.
+	StatusAt Instant
+}
+
+// Fresh says that the store answered within the time to live.
+func (v *View) Fresh() bool {
+	return v.Store.Seen && v.Now-v.Store.FreshAt < v.Policy.TTL
+}
+
+// Vacancy describes a leader key that is not there.
+type Vacancy struct {
+	// Since is when this agent saw the key gone; zero if the key is there.
+	Since Instant
+	// Revision and Lease of the key that went, when that is known.
+	Revision int64
+	Lease    LeaseID
+	// LeaseGone is the store's own word about Lease.
+	LeaseGone Tristate
+}
+
+// DataState says what the data directory holds.
+type DataState uint8
+
+// States of the data directory. Only DataEmpty and DataPartial may be filled without asking what
+// would be lost.
+const (
+	DataUnknown    DataState = iota
+	DataEmpty                // missing or empty
+	DataCluster              // a PostgreSQL cluster
+	DataPartial              // an unfinished clone or rewind of our own, never to be started
+	DataForeign              // files that are no PostgreSQL cluster
+	DataUnreadable           // it is there, but cannot be read
+)
+
+// ServerState says what the local postmaster does.
+type ServerState uint8
+
+// Server states. ServerDown means that no process of the server is left, not that its postmaster
+// is dead (safety review, hole 7).
+const (
+	ServerUnknown  ServerState = iota
+	ServerDown                 // proven: no process left
+	ServerDying                // the postmaster is gone or going, processes may be left
+	ServerStarting             // does not accept connections yet
+	ServerRunning              // answers
+	ServerSilent               // there is a postmaster that does not answer
+)
+
+// Divergence is how the local history stands to the leader's.
+type Divergence uint8
+
+// Outcomes of comparing histories.
+const (
+	DivergenceUnknown    Divergence = iota
+	DivergenceNone                  // can stream as it is
+	DivergenceRewind                // went its own way; pg_rewind can bring it back
+	DivergenceClone                 // cannot be brought back: equal timeline number, other history, or WAL gone
+	DivergenceWrongOwner            // another system identifier
+)
+
+// Local is the own server and its directory.
+type Local struct {
+	Data       DataState
+	DataDetail string // in words, for reasons
+	SystemID   string
+
+	// At is when all this was observed.
+	At     Instant
+	Server ServerState
+	Since  Instant // in this server state since
+	Role   Role
+	// Signal: standby.signal is there, so a start would be a standby's.
+	Signal bool
+	// CleanShutdown: pg_control says "shut down" (Yes) or anything else (No).
+	CleanShutdown Tristate
+	Timeline      Timeline
+	// LSN: a primary's flush position, a standby's max(received, replayed), or for a server that
+	// is down what pg_control names.
+	LSN LSN
+	// Upstream is the member that the written configuration follows; empty: none.
+	Upstream        string
+	UpstreamConnURL string
+	Streaming       bool
+	// StreamingLostAt is when streaming was last seen to end, zero while it runs or never ran.
+	StreamingLostAt Instant
+	// Divergence against the leader key of revision DivergenceFor.
+	Divergence       Divergence
+	DivergenceFor    int64
+	DivergenceDetail string
+	LostBytes        uint64
+	// Walsenders are the standbys connected to this primary, by application name.
+	Walsenders     []Walsender
+	PendingRestart bool
+	// ConfigRev is the revision of the dynamic configuration that is written to the files.
+	ConfigRev int64
+	// SlotMembers are the members, by name, for which a replication slot exists here; sorted.
+	SlotMembers []string
+	SlotsKnown  bool
+	// PromotedCheckpoint: Yes when pg_control shows the running timeline (row D-32).
+	PromotedCheckpoint Tristate
+}
+
+// Walsender is one standby as the primary sees it.
+type Walsender struct {
+	Name  string
+	State string
+	LSN   LSN // flushed there
+}
+
+// Fencer is what the fencer last acknowledged.
+type Fencer struct {
+	Alive bool
+	Armed bool
+	Epoch uint64
+	Until Instant
+	// AckAt is when it last acknowledged a renewal.
+	AckAt Instant
+}
+
+// JobKind names a long local piece of work. At most one runs at a time.
+type JobKind string
+
+// Kinds of jobs.
+const (
+	JobNone      JobKind = ""
+	JobBootstrap JobKind = "bootstrap"
+	JobClone     JobKind = "clone"
+	JobRewind    JobKind = "rewind"
+	JobCompare   JobKind = "compare"
+	JobStart     JobKind = "start"
+	JobPromote   JobKind = "promote"
+	JobDemote    JobKind = "demote"
+	JobStop      JobKind = "stop"
+	JobRestart   JobKind = "restart"
+	JobHandOver  JobKind = "hand-over"
+)
+
+// Job is the running job, if any.
+type Job struct {
+	Kind   JobKind
+	Since  Instant
+	Detail string
+	// Writable: the job starts or promotes a server that may become writable.
+	Writable   bool
+	Cancelling bool
+	// For is the leader revision that the job is about.
+	For int64
+}
+
+// FailureClass sorts failures by what may be done about them. Only ClassData says that the
+// directory itself is bad; everything else must never lead to its removal.
+type FailureClass string
+
+// Failure classes.
+const (
+	ClassNone     FailureClass = ""
+	ClassData     FailureClass = "data"     // the directory cannot be used: corrupt, history missing, WAL gone
+	ClassEnv      FailureClass = "env"      // port, disk, permission, missing binary, bad setting
+	ClassPeer     FailureClass = "peer"     // the other side: refused, wrong password, unreachable
+	ClassCanceled FailureClass = "canceled" // called off
+	ClassOther    FailureClass = "other"
+)
+
+// JobResult is the last outcome of a kind of job.
+type JobResult struct {
+	Kind     JobKind
+	At       Instant
+	Err      string // empty: it succeeded
+	Class    FailureClass
+	Failures int // in a row
+	// For is the leader revision that the job was about.
+	For int64
+}
+
+// Result finds the last outcome of a kind of job.
+func (v *View) Result(kind JobKind) JobResult {
+	for _, r := range v.Results {
+		if r.Kind == kind {
+			return r
+		}
+	}
+	return JobResult{Kind: kind}
+}
+
+// Probes is one round of questions put to the other members.
+type Probes struct {
+	// StartedAt and DoneAt bound the round; DoneAt zero while it runs. A round ends when all have
+	// answered or the time allowed is over.
+	StartedAt Instant
+	DoneAt    Instant
+	Answers   []Probe
+}
+
+// Answer finds what a member said in the round.
+func (p Probes) Answer(name string) (Probe, bool) {
+	for _, a := range p.Answers {
+		if a.Name == name {
+			return a, true
+		}
+	}
+	return Probe{}, false
+}
+
+// Probe is one member's answer. A member that did not answer has Answered false.
+type Probe struct {
+	Name           string
+	Answered       bool
+	Role           Role
+	Timeline       Timeline
+	LSN            LSN
+	NoFailover     bool
+	Priority       int
+	WatchdogFailed bool
+	// SeesLeader is the name this member streams from right now; empty when it streams not.
+	Streaming bool
+}
+
+// CommandKind is what an operator may ask of one member.
+type CommandKind string
+
+// Commands.
+const (
+	CommandRestart CommandKind = "restart"
+	CommandReinit  CommandKind = "reinitialize"
+)
+
+// Command is an operator's request to this member.
+type Command struct {
+	Kind       CommandKind
+	ID         uint64
+	FromLeader bool
+	Force      bool
+}
+
+func (v *View) command(kind CommandKind) (Command, bool) {
+	for _, c := range v.Commands {
+		if c.Kind == kind {
+			return c, true
+		}
+	}
+	return Command{}, false
+}

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/pgha/pgha/test/cluster"
+)
+
+// idle is what a cluster costs while nobody uses it.
+type idle struct {
+	Mode string        `json:"mode"`
+	TTL  time.Duration `json:"ttl_ns"`
+	Span time.Duration `json:"span_ns"`
+	// Per member: the agent's and the fencer's processor time in the span and memory at its end.
+	Members []idleMember `json:"members"`
+	// EtcdWrites in the span. Keep-alives of leases are no writes.
+	EtcdWrites int64 `json:"etcd_writes"`
+}
+
+type idleMember struct {
+	Name      string        `json:"name"`
+	Role      string        `json:"role"`
+	AgentCPU  time.Duration `json:"agent_cpu_ns"`
+	FencerCPU time.Duration `json:"fencer_cpu_ns"`
+	AgentRSS  int64         `json:"agent_rss_bytes"`
+	FencerRSS int64         `json:"fencer_rss_bytes"`
+}
+
+// usage is the processor time and memory of one kind of process of a member.
+func usage(m *cluster.Member, kind cluster.Kind) (cpu time.Duration, rss int64, err error) {
+	found, err := m.Processes(kind)
+	if err != nil {
+		return 0, 0, err
+	}
+	if len(found) == 0 {
+		return 0, 0, fmt.Errorf("idle cost of %s: no %s", m.Name, kind)
+	}
+	for _, p := range found {
+		c, err := p.CPU()
+		if err != nil {
+			return 0, 0, err
+		}
+		r, err := p.RSS()
+		if err != nil {
+			return 0, 0, err
+		}
+		cpu, rss = cpu+c, rss+r
+	}
+	return cpu, rss, nil
+}
+
+// rest measures a span in which the cluster must stay as it is.
+func (b *bench) rest(ctx context.Context) (idle, error) {
+	primary, err := b.c.WaitHealthy(ctx, b.standbys(), time.Minute)
+	if err != nil {
+		return idle{}, err
+	}
+	out := idle{Mode: b.mode, TTL: b.ttl}
+	start := make(map[string][2]time.Duration)
+	for _, m := range b.c.Members {
+		agent, _, err1 := usage(m, cluster.Agent)
+		fencer, _, err2 := usage(m, cluster.Fencer)
+		if err1 != nil || err2 != nil {
+			return out, fmt.Errorf("%w %w", err1, err2)
+		}
+		start[m.Name] = [2]time.Duration{agent, fencer}
+	}
+	revision, err := b.c.Etcd.Revision(ctx)
+	if err != nil {
+		return out, err
+	}
+	// Nothing is asked of the members meanwhile: HAProxy's checks are load enough.
+	begin := cluster.Mono()
+	if err := b.c.Holds(ctx, b.o.idle, "agents run", func(context.Context) (bool, string) {
+		return primary.Running(), "the primary's agent ended"
+	}); err != nil {
+		return out, err
+	}
+	out.Span = cluster.Mono() - begin
+	after, err := b.c.Etcd.Revision(ctx)
+	if err != nil {
+		return out, err
+	}
+	out.EtcdWrites = after - revision
+	for _, m := range b.c.Members {
+		row := idleMember{Name: m.Name, Role: "replica"}
+		if m == primary {
+			row.Role = "primary"
+		}
+		var err1, err2 error
+		row.AgentCPU, row.AgentRSS, err1 = usage(m, cluster.Agent)
+		row.FencerCPU, row.FencerRSS, err2 = usage(m, cluster.Fencer)
+		if err1 != nil || err2 != nil {
+			return out, fmt.Errorf("%w %w", err1, err2)
+		}
+		row.AgentCPU -= start[m.Name][0]
+		row.FencerCPU -= start[m.Name][1]
+		out.Members = append(out.Members, row)
+	}
+	return out, nil
+}

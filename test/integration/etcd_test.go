@@ -1,0 +1,96 @@
+//go:build integration
+
+package integration
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/pgha/pgha/test/cluster"
+)
+
+// TestLossOfEtcd takes etcd away in degrees.
+func TestLossOfEtcd(t *testing.T) {
+	s := begin(t, cluster.Options{HAProxy: true, EtcdMembers: 3, TTL: 5 * time.Second, DCS: map[string]any{"failsafe_mode": true}})
+	s.chapter("its leader", func(s *story) {
+		w := s.load(cluster.WriterOptions{})
+		old := s.settle()
+		fault := cluster.Mono()
+		_, err := s.Etcd.KillLeader(s.ctx)
+		s.ok(err)
+		s.undisturbed(w, old, fault, s.Options.TTL)
+		s.ok(s.Etcd.Restore(s.ctx))
+		s.judge(nothingLost, fault, w, nil)
+	})
+	s.chapter("its majority, for less than the lease", func(s *story) {
+		w := s.load(cluster.WriterOptions{})
+		old := s.settle()
+		fault := cluster.Mono()
+		_, err := s.Etcd.FreezeMajority(s.ctx)
+		s.ok(err)
+		s.undisturbed(w, old, fault, s.Options.TTL/4)
+		s.ok(s.Etcd.Restore(s.ctx))
+		s.undisturbed(w, old, fault, s.Options.TTL)
+		s.judge(nothingLost, fault, w, nil)
+	})
+	s.chapter("its majority, for longer: failsafe keeps the primary", func(s *story) {
+		w := s.load(cluster.WriterOptions{})
+		old := s.settle()
+		fault := cluster.Mono()
+		_, err := s.Etcd.KillMajority(s.ctx)
+		s.ok(err)
+		s.undisturbed(w, old, fault, 3*s.Options.TTL)
+		s.ok(s.Etcd.Restore(s.ctx))
+		s.judge(nothingLost, fault, w, nil)
+	})
+	s.chapter("its majority, for longer, and no failsafe: read only until it is back", func(s *story) {
+		s.patch(map[string]any{"failsafe_mode": false})
+		s.ok(s.WaitFor(s.ctx, noticeTime, "the failsafe key to go", func(ctx context.Context) (bool, string) {
+			value, err := s.Get(ctx, "failsafe")
+			return err == nil && value == "", value
+		}))
+		w := s.load(cluster.WriterOptions{})
+		witness := s.witness()
+		fault := cluster.Mono()
+		_, err := s.Etcd.KillMajority(s.ctx)
+		s.ok(err)
+		s.ok(s.WaitFor(s.ctx, s.Options.TTL+noticeTime, "no member to call itself primary", func(ctx context.Context) (bool, string) {
+			p := s.Primary(ctx)
+			return p == nil, fmt.Sprint("primary: ", p)
+		}))
+		s.ok(s.Holds(s.ctx, time.Second, "nobody writes", func(context.Context) (bool, string) {
+			acks := w.Ledger.Acks()
+			last := cluster.Mono() - acks[len(acks)-1].Received
+			return last > 100*time.Millisecond || cluster.Mono()-fault < s.Options.TTL, fmt.Sprint("last write ", last, " ago")
+		}))
+		s.ok(s.Etcd.Restore(s.ctx))
+		s.settle()
+		s.ok(w.WaitAcks(s.ctx, 50, promoteTime))
+		s.outage(w, fault)
+		s.judge(nothingLost, fault, w, witness)
+	})
+}
+
+// undisturbed checks for a while that the primary stays and no write fails.
+func (s *story) undisturbed(w *cluster.Writer, primary *cluster.Member, fault, d time.Duration) {
+	s.Helper()
+	s.ok(s.Holds(s.ctx, d, "the primary stays", func(ctx context.Context) (bool, string) {
+		code := primary.Code(ctx, "/primary")
+		return code == 200, fmt.Sprintf("/primary of %s answers %d", primary.Name, code)
+	}))
+	s.ok(w.WaitAcks(s.ctx, 20, noticeTime))
+	if got := s.outage(w, fault); got > 2*noise {
+		s.Errorf("writes stood still for %s", got)
+	}
+}
+
+// patch changes the cluster's dynamic configuration through the first member that takes it.
+func (s *story) patch(change map[string]any) {
+	s.Helper()
+	s.ok(s.WaitFor(s.ctx, noticeTime, "PATCH /config", func(ctx context.Context) (bool, string) {
+		answer, err := s.Members[0].HTTP(ctx, "PATCH", "/config", change)
+		return err == nil && answer.Code == 200, fmt.Sprint(answer, err)
+	}))
+}

@@ -1,0 +1,110 @@
+//go:build integration
+
+package integration
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/pgha/pgha/test/cluster"
+)
+
+// TestPartitionsInAsynchronousMode cuts the links of a primary whose only fence is time.
+func TestPartitionsInAsynchronousMode(t *testing.T) {
+	s := begin(t, cluster.Options{Network: cluster.Namespaces, HAProxy: true, TTL: 5 * time.Second, DCS: map[string]any{"failsafe_mode": true}})
+	s.chapter("from everyone", func(s *story) { s.cutFromEveryone(tailLost) })
+	s.chapter("from etcd alone: failsafe keeps the primary", func(s *story) {
+		w := s.load(cluster.WriterOptions{})
+		old := s.settle()
+		fault := cluster.Mono()
+		s.ok(old.Partition(s.ctx, cluster.FromEtcd))
+		s.ok(s.Holds(s.ctx, 2*s.Options.TTL, "the primary keeps writing", func(ctx context.Context) (bool, string) {
+			code := old.Code(ctx, "/primary")
+			return code == 200, fmt.Sprintf("/primary answers %d", code)
+		}))
+		if got := s.outage(w, fault); got > 2*noise {
+			s.Errorf("writes stood still for %s", got)
+		}
+		s.ok(old.Heal(s.ctx))
+		s.judge(nothingLost, fault, w, nil)
+		if got := s.settle(); got != old {
+			s.Errorf("the primary moved from %s to %s", old.Name, got.Name)
+		}
+	})
+	s.chapter("from the standbys alone: it still has etcd and its clients", func(s *story) {
+		w := s.load(cluster.WriterOptions{})
+		old := s.settle()
+		fault := cluster.Mono()
+		s.ok(old.Partition(s.ctx, cluster.FromMembers))
+		s.ok(s.Holds(s.ctx, 2*s.Options.TTL, "the primary keeps writing", func(ctx context.Context) (bool, string) {
+			code := old.Code(ctx, "/primary")
+			return code == 200, fmt.Sprintf("/primary answers %d", code)
+		}))
+		if got := s.outage(w, fault); got > 2*noise {
+			s.Errorf("writes stood still for %s", got)
+		}
+		s.ok(old.Heal(s.ctx))
+		s.judge(nothingLost, fault, w, nil)
+	})
+	s.chapter("a standby from everyone", func(s *story) {
+		w := s.load(cluster.WriterOptions{})
+		primary := s.settle()
+		standby := s.Others(primary)[0]
+		fault := cluster.Mono()
+		s.ok(standby.Partition(s.ctx, cluster.FromEveryone))
+		s.ok(s.Holds(s.ctx, s.Options.TTL, "the primary stays", func(ctx context.Context) (bool, string) {
+			code := primary.Code(ctx, "/primary")
+			return code == 200 && standby.LocalCode(ctx, "/primary") != 200, fmt.Sprintf("/primary answers %d", code)
+		}))
+		if got := s.outage(w, fault); got > 2*noise {
+			s.Errorf("writes stood still for %s", got)
+		}
+		s.ok(standby.Heal(s.ctx))
+		s.judge(nothingLost, fault, w, nil)
+	})
+}
+
+// TestPartitionInQuorumMode cuts off a primary whose commits wait for a standby.
+func TestPartitionInQuorumMode(t *testing.T) {
+	o := quorum()
+	o.Network = cluster.Namespaces
+	s := begin(t, o)
+	s.chapter("from everyone", func(s *story) { s.cutFromEveryone(nothingLost) })
+	s.chapter("from the standbys alone", func(s *story) {
+		w := s.load(cluster.WriterOptions{})
+		witness := s.witness()
+		old := s.settle()
+		fault := cluster.Mono()
+		s.ok(old.Partition(s.ctx, cluster.FromMembers))
+		// Its commits cannot be confirmed any more, so somebody else should serve.
+		successor, err := s.WaitPrimary(s.ctx, promoteTime, old)
+		s.ok(err)
+		s.resumed(w, successor)
+		s.outage(w, fault)
+		s.ok(old.Heal(s.ctx))
+		s.judge(nothingLost, fault, w, witness)
+	})
+}
+
+// cutFromEveryone isolates the primary: another one takes over, and the old one has stopped by its
+// own clock, without hearing from anybody.
+func (s *story) cutFromEveryone(p promise) {
+	s.Helper()
+	w := s.load(cluster.WriterOptions{})
+	witness := s.witness()
+	old := s.settle()
+	fault := cluster.Mono()
+	s.ok(old.Partition(s.ctx, cluster.FromEveryone))
+	successor, err := s.WaitPrimary(s.ctx, promoteTime, old)
+	s.ok(err)
+	s.resumed(w, successor)
+	s.outage(w, fault)
+	s.ok(s.WaitFor(s.ctx, noticeTime, "the isolated server to stop calling itself primary", func(ctx context.Context) (bool, string) {
+		code := old.LocalCode(ctx, "/primary")
+		return code != 200, fmt.Sprintf("seen from its own machine /primary answers %d", code)
+	}))
+	s.ok(old.Heal(s.ctx))
+	s.judge(p, fault, w, witness)
+}

@@ -1,0 +1,165 @@
+//go:build integration
+
+package integration
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pgha/pgha/test/cluster"
+)
+
+// TestTroubles breaks the surroundings of one member. Each time the cluster must go on, and the
+// member must say what is wrong: in its log, in `pghactl list` and in `why`.
+func TestTroubles(t *testing.T) {
+	const small = 400 << 20
+	s := begin(t, cluster.Options{
+		HAProxy: true, TTL: 4 * time.Second,
+		Volumes:    map[string]int64{"a": small, "b": small, "c": small},
+		Parameters: map[string]any{"max_wal_size": "64MB", "wal_keep_size": "16MB", "max_slot_wal_keep_size": "64MB"},
+	})
+	s.chapter("the primary's disk is full", func(s *story) {
+		w := s.load(cluster.WriterOptions{})
+		old := s.settle()
+		fault := cluster.Mono()
+		free, err := old.FillVolume()
+		s.ok(err)
+		s.fillWAL(old)
+		s.says(old, "space")
+		s.ok(w.WaitAcks(s.ctx, 50, promoteTime))
+		s.outage(w, fault)
+		s.ok(free())
+		s.judge(tailLost, fault, w, nil)
+	})
+	s.chapter("a clone's directory cannot be written", func(s *story) {
+		m := s.wipe(s.standby())
+		s.ok(os.Chown(m.Volume(), 0, 0))
+		s.ok(os.Chmod(m.Volume(), 0o555))
+		s.ok(m.Start())
+		s.says(m, "permission")
+		s.unharmed(m)
+		s.ok(os.Chmod(m.Volume(), 0o777))
+		s.recovers(m)
+	})
+	s.chapter("the replication password is wrong", func(s *story) {
+		m := s.wipe(s.standby())
+		s.ok(m.Reconfigure(func(config map[string]any) {
+			auth := config["postgresql"].(map[string]any)["authentication"].(map[string]any)
+			auth["replication"].(map[string]any)["password"] = "wrong"
+		}))
+		s.ok(m.Start())
+		s.says(m, "password authentication failed")
+		s.unharmed(m)
+		s.recovers(m)
+	})
+	s.chapter("PostgreSQL's port is taken", func(s *story) {
+		m := s.standby()
+		s.ok(m.PowerOff(s.ctx))
+		squatter, err := net.Listen("tcp", m.PG())
+		s.ok(err)
+		s.ok(m.Start())
+		s.says(m, "in use")
+		s.unharmed(m)
+		s.ok(squatter.Close())
+		s.recovers(m)
+	})
+	s.chapter("PostgreSQL's programs are missing", func(s *story) {
+		m := s.standby()
+		s.ok(m.PowerOff(s.ctx))
+		s.ok(m.Reconfigure(func(config map[string]any) {
+			config["postgresql"].(map[string]any)["bin_dir"] = "/nonexistent/bin"
+		}))
+		s.ok(m.Start())
+		s.ok(s.WaitLog(s.ctx, m, noticeTime, "/nonexistent/bin"))
+		s.unharmed(m)
+		s.recovers(m)
+	})
+	s.chapter("garbage in etcd", func(s *story) {
+		w := s.load(cluster.WriterOptions{})
+		primary := s.settle()
+		fault := cluster.Mono()
+		for _, key := range []string{"config", "status", "history", "failover", "sync", "members/ghost", "pgha/epoch"} {
+			_, err := s.Etcd.Client().Put(s.ctx, s.Key(key), "{garbage \xff\x00")
+			s.ok(err)
+		}
+		s.ok(s.Holds(s.ctx, 2*s.Options.TTL, "the primary stays", func(ctx context.Context) (bool, string) {
+			code := primary.Code(ctx, "/primary")
+			return code == 200, fmt.Sprintf("/primary answers %d", code)
+		}))
+		for _, m := range s.Members {
+			if !m.Running() {
+				s.Errorf("the agent of %s ended", m.Name)
+			}
+		}
+		s.ok(s.WaitLog(s.ctx, primary, noticeTime, "config"))
+		if got := s.outage(w, fault); got > 2*noise {
+			s.Errorf("writes stood still for %s", got)
+		}
+		s.judge(nothingLost, fault, w, nil)
+	})
+}
+
+// fillWAL makes the server need space that it does not have.
+func (s *story) fillWAL(m *cluster.Member) {
+	s.Helper()
+	s.ok(s.WaitFor(s.ctx, noticeTime, "the server to run out of space", func(ctx context.Context) (bool, string) {
+		_, err := m.SQL(ctx, "CREATE TABLE IF NOT EXISTS filler (t text); INSERT INTO filler SELECT repeat('x', 1000) FROM generate_series(1, 20000); SELECT pg_switch_wal()")
+		return err != nil, "there is still space"
+	}))
+}
+
+// standby is some standby of a settled cluster.
+func (s *story) standby() *cluster.Member {
+	s.Helper()
+	return s.Others(s.settle())[0]
+}
+
+// wipe takes a member's power and its disk.
+func (s *story) wipe(m *cluster.Member) *cluster.Member {
+	s.Helper()
+	s.ok(m.PowerOff(s.ctx))
+	s.ok(os.RemoveAll(m.DataDir()))
+	s.ok(os.RemoveAll(m.StateDir()))
+	return m
+}
+
+// says waits until the trouble can be read where people look: the log, `why` and `pghactl list`.
+func (s *story) says(m *cluster.Member, words string) {
+	s.Helper()
+	s.ok(s.WaitLog(s.ctx, m, noticeTime, words))
+	s.ok(s.WaitFor(s.ctx, noticeTime, fmt.Sprintf("why of %s to say %q", m.Name, words), func(ctx context.Context) (bool, string) {
+		why := m.Why(ctx)
+		return strings.Contains(strings.ToLower(why), words), why
+	}))
+	out, err := s.Pghactl("list")
+	if err != nil {
+		s.Errorf("pghactl list: %v", err)
+	}
+	s.Logf("list:\n%s", out)
+}
+
+// unharmed checks that the others have a primary that one of them follows.
+func (s *story) unharmed(sick *cluster.Member) {
+	s.Helper()
+	primary, err := s.WaitHealthy(s.ctx, len(s.Members)-2, healTime)
+	s.ok(err)
+	if primary == sick {
+		s.Errorf("%s is sick and primary", sick.Name)
+	}
+}
+
+// recovers restores the member's configuration, starts its agent anew and waits for health.
+func (s *story) recovers(m *cluster.Member) {
+	s.Helper()
+	if m.Running() {
+		s.ok(m.PowerOff(s.ctx))
+	}
+	s.ok(m.WriteConfig())
+	s.ok(m.Start())
+	s.settle()
+}

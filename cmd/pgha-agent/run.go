@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime/debug"
 	"syscall"
 	"time"
@@ -25,9 +26,17 @@ const (
 // restStop bounds the end of the REST server, which goes last.
 const restStop = 2 * time.Second
 
+// etcdVersionLook is when etcd is asked for its version: nothing waits for the answer.
+const etcdVersionLook = 3 * time.Second
+
 // runAgent is the agent's life, or that of process 1 of a container, which runs the agent as its
 // child.
 func runAgent(ctx context.Context, path string, f flags) error {
+	// The path is passed on to processes that work elsewhere, and used again at a reload.
+	path, err := absolute(path)
+	if err != nil {
+		return err
+	}
 	c, err := config.Load(path, os.Environ())
 	if err != nil {
 		return err
@@ -56,6 +65,13 @@ func runAgent(ctx context.Context, path string, f flags) error {
 		return err
 	}
 	return serve(ctx, c, who, path, f, log)
+}
+
+func absolute(path string) (string, error) {
+	if path == "" {
+		return "", nil
+	}
+	return filepath.Abs(path)
 }
 
 // runAsInit makes this process the fencer and the init of the container (safety review, hole 7).
@@ -134,6 +150,10 @@ func serve(ctx context.Context, c *config.Config, who owner, path string, f flag
 	defer acancel()
 	go func() { done <- parts.agent.Run(actx) }()
 	notify(log, daemon.SdNotifyReady)
+	versions := time.AfterFunc(etcdVersionLook, func() { parts.warnEtcd(ctx, log) })
+	defer versions.Stop()
+	settled := time.AfterFunc(settleTime, trimMemory)
+	defer settled.Stop()
 	for stopping := false; ; {
 		select {
 		case err := <-done:

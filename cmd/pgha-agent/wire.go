@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
@@ -166,5 +167,16 @@ func (p *parts) reload(old *config.Config, path string, log *zap.Logger) {
 	}
 	if c.Name != old.Name || c.Scope != old.Scope || c.PostgreSQL.DataDir != old.PostgreSQL.DataDir {
 		log.Warn("name, scope and data_dir take effect after a restart of the agent only")
+	}
+}
+
+// warnEtcd says once which servers of etcd have a fault that touches leases.
+func (p *parts) warnEtcd(ctx context.Context, log *zap.Logger) {
+	vctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for _, v := range p.store.Version(vctx) {
+		if bad, why := etcd.KnownStaleLessor(v.Version); v.Err == nil && bad {
+			log.Warn("etcd version", zap.String("endpoint", v.Endpoint), zap.String("fault", why))
+		}
 	}
 }

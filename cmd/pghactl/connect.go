@@ -70,7 +70,7 @@ func openAgents(s settings) (agents, error) {
 		Username: s.rest.username, Password: s.rest.password,
 		CertFile: s.rest.certFile, KeyFile: s.rest.keyFile, KeyFilePassword: s.rest.keyPassword,
 		CAFile: s.rest.caFile, Insecure: s.rest.insecure,
-		UserAgent: "pghactl/" + version(),
+		UserAgent: "pghactl/" + buildVersion(),
 	})
 	if err != nil {
 		return nil, err

@@ -45,6 +45,7 @@ type env struct {
 	// stdoutTTY whether the screen may be cleared.
 	stdinTTY, stdoutTTY, stderrTTY bool
 
+	version string // of this program
 	now     func() time.Time
 	environ []string // NAME=value
 	// pause waits; it returns early, with the context's error, when the context ends.
@@ -67,6 +68,7 @@ func osEnv() *env {
 		stdinTTY:  isTerminal(os.Stdin),
 		stdoutTTY: isTerminal(os.Stdout),
 		stderrTTY: isTerminal(os.Stderr),
+		version:   buildVersion(),
 		now:       time.Now,
 		environ:   os.Environ(),
 		pause:     pauseFor,

@@ -28,7 +28,11 @@ func orderMembers(v *clusterView, tree bool) []memberRow {
 	var walk func(parent string, depth int)
 	walk = func(parent string, depth int) {
 		for _, m := range children[parent] {
-			rows = append(rows, memberRow{memberView: m, indent: strings.Repeat("  ", depth) + "+ "})
+			indent := ""
+			if depth > 0 {
+				indent = strings.Repeat("  ", depth-1) + "+ "
+			}
+			rows = append(rows, memberRow{memberView: m, indent: indent})
 			walk(m.Name, depth+1)
 		}
 	}

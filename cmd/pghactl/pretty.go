@@ -193,10 +193,10 @@ func drawBox(w io.Writer, title string, cols []compatColumn, rows [][]compatCell
 	for i, c := range cols {
 		header[i] = c.title
 	}
-	boxRow(w, cols, widths, header, true)
+	boxRow(w, cols, widths, header)
 	fmt.Fprintln(w, rule.String())
 	for _, row := range rows {
-		boxRow(w, cols, widths, row, false)
+		boxRow(w, cols, widths, row)
 	}
 	fmt.Fprintln(w, rule.String())
 }
@@ -210,7 +210,7 @@ func titledRule(rule, title string) string {
 	return string(text) + string(runes[len(text):])
 }
 
-func boxRow(w io.Writer, cols []compatColumn, widths []int, cells []compatCell, header bool) {
+func boxRow(w io.Writer, cols []compatColumn, widths []int, cells []compatCell) {
 	lines := make([][]string, len(cells))
 	height := 1
 	for i, cell := range cells {
@@ -224,7 +224,7 @@ func boxRow(w io.Writer, cols []compatColumn, widths []int, cells []compatCell, 
 				text = lines[i][n]
 			}
 			pad := strings.Repeat(" ", widths[i]-textWidth(text))
-			if cols[i].right && !header {
+			if cols[i].right {
 				fmt.Fprintf(w, "| %s%s ", pad, text)
 			} else {
 				fmt.Fprintf(w, "| %s%s ", text, pad)

@@ -149,11 +149,19 @@ func describeMembers(c *cluster) []string {
 	return out
 }
 
-// version of this program, from the build.
-func version() string {
+// buildVersion is what the build recorded: the module's tag, or the commit.
+func buildVersion() string {
 	info, ok := debug.ReadBuildInfo()
-	if !ok || info.Main.Version == "" || info.Main.Version == "(devel)" {
-		return "devel"
+	if !ok {
+		return "unknown"
 	}
-	return strings.TrimPrefix(info.Main.Version, "v")
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return strings.TrimPrefix(v, "v")
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return "0.1.0-dev+" + s.Value[:min(12, len(s.Value))]
+		}
+	}
+	return "0.1.0-dev"
 }

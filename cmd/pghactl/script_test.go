@@ -82,6 +82,7 @@ func scriptEnv(ts *testscript.TestScript, st *scriptState, stdout, stderr *bytes
 	e := &env{
 		stdin: strings.NewReader(st.stdin), stdout: stdout, stderr: stderr,
 		stdinTTY:   st.tty,
+		version:    "1.2.3",
 		now:        st.cluster.clock.Now,
 		configDir:  filepath.Join(work, "config"),
 		etcDir:     filepath.Join(work, "etc"),

@@ -37,7 +37,7 @@ func newVersionCmd(a *app) *cobra.Command {
 }
 
 func (a *app) runVersion(ctx context.Context, args []string) error {
-	view := versionView{Pghactl: version()}
+	view := versionView{Pghactl: a.env.version}
 	if len(args) > 0 || a.global.scope != "" {
 		s, c, names, err := a.connectMembers(ctx, args)
 		if err != nil {

@@ -181,7 +181,6 @@ func (a *Agent) loop(ctx context.Context) error {
 			case <-a.news:
 				t.Stop()
 			case <-t.C:
-				a.lookNow()
 			}
 		}
 		start := Now()

@@ -334,7 +334,7 @@ func (k *keeper) changeTTL(ctx context.Context, ttl time.Duration) {
 	own := k.own
 	k.mu.Unlock()
 	if own.Held() {
-		res, err := k.a.store.Apply(cctx, dcs.RehangLeader(k.a.name(), g.ID, own.Revision))
+		res, err := k.a.store.Apply(cctx, dcs.RehangLeader(k.a.name(), g.ID, own.Revision, k.a.reign()))
 		if err != nil || !res.Done {
 			// Done after all: the key then bears a revision that is not ours, and the proof
 			// fails; rule title.adopt takes it up, because it hangs on our lease.

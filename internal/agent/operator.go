@@ -187,16 +187,25 @@ func (a *Agent) anyGood(ctx context.Context, c election.Cluster, noun string) st
 	return noun + " is not possible: no good candidates have been found"
 }
 
+// promotionWait is how long the answer to a switchover is held back for the new leader to serve.
+const promotionWait = 3 * time.Second
+
 // awaitSwitchover follows the store's news until the leader changed or the request is gone.
 func (a *Agent) awaitSwitchover(ctx context.Context, old election.Leader, req restapi.SwitchoverRequest, begun time.Time) restapi.Reply {
 	patience := 2 * max(10*time.Second, a.loopWait())
 	wctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	var changed time.Time
 	for {
 		var now election.Cluster
 		a.facts.with(func(f *facts) { now = f.cluster })
 		if l := now.Leader; l.Present && l.ModRevision > old.ModRevision && l.Name != old.Name {
-			return req.Succeeded(l.Name)
+			if changed.IsZero() {
+				changed = time.Now()
+			}
+			if m, _ := now.Member(l.Name); m.Role == "primary" || time.Since(changed) > promotionWait {
+				return req.Succeeded(l.Name)
+			}
 		}
 		if why := a.why.refusalSince(begun); why != "" && now.Leader.Name == old.Name && now.Failover.IsZero() {
 			r := req.Failed()

@@ -2,6 +2,8 @@ package agent
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"go.uber.org/zap"
@@ -19,15 +21,42 @@ func (a *Agent) watchStore(ctx context.Context) error {
 		return ctx.Err()
 	case <-a.keeper.settled:
 	}
+	checked := false
 	for u := range a.store.Watch(ctx) {
 		if u.Err != nil {
 			a.storeTrouble(u.Err)
 			continue
 		}
+		if !checked {
+			if err := a.refuseNamesake(ctx, u.Snapshot); err != nil {
+				return err
+			}
+			checked = true
+		}
 		a.takeSnapshot(u.Snapshot, u.Vanished)
 		a.poke()
 	}
 	return ctx.Err()
+}
+
+// ErrNamesake: another agent of the same name is alive (row H-002). Two of them would take each
+// other's keys for their own.
+var ErrNamesake = errors.New("another member of this name is running")
+
+// refuseNamesake asks the address that members/<own name> shows. An answer by this very process, or
+// silence, is in order; an answer by anybody else is not.
+func (a *Agent) refuseNamesake(ctx context.Context, s dcs.Snapshot) error {
+	m, ok := dcs.Decode(s).Member(a.name())
+	if !ok || m.APIURL == "" || m.Incarnation == a.opt.Incarnation {
+		return nil
+	}
+	pctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	st, err := a.peers.Peer(pctx, m.APIURL)
+	if err != nil || st.Pgha.Incarnation == a.opt.Incarnation || st.Name != "" && st.Name != a.name() {
+		return nil //nolint:nilerr // nobody answers there: that life of the member is over
+	}
+	return fmt.Errorf("%w: %s answers at %s; give this one another name, or stop that one", ErrNamesake, a.name(), m.APIURL)
 }
 
 // takeSnapshot makes a snapshot the present one.
@@ -72,12 +101,13 @@ func vacancyAfter(v election.Vacancy, before, after election.Cluster, vanished [
 	switch {
 	case before.ClusterID != 0 && before.ClusterID != after.ClusterID:
 		// Another store than before: whatever it says about old leases means nothing.
+		gone.Replaced = true
 		return gone
 	case before.Leader.Present:
 		gone.Revision, gone.Lease = before.Leader.ModRevision, before.Leader.Lease
 	case v.Since != 0:
 		gone = v
-	case after.Reign.Lease != 0:
+	case after.Reign.Lease != 0: // v is the zero value: this is the first look
 		// Gone before this agent looked: the last reign tells which lease it hung on.
 		gone.Lease = after.Reign.Lease
 	}
@@ -145,6 +175,12 @@ func (a *Agent) contradicted(p dcs.Proof) {
 		}
 	})
 	a.poke()
+}
+
+func (a *Agent) reign() election.Reign {
+	var r election.Reign
+	a.facts.with(func(f *facts) { r = f.cluster.Reign })
+	return r
 }
 
 func (a *Agent) name() string {

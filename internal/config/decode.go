@@ -205,23 +205,9 @@ func (d *decoder) value(path string, n *node, v reflect.Value, mode string) {
 		switch v.Kind() {
 		case reflect.Struct:
 			d.structure(path, n, v)
-		case reflect.Slice:
-			d.structures(path, n, v)
 		default:
 			d.scalar(path, n, v)
 		}
-	}
-}
-
-func (d *decoder) structures(path string, n *node, v reflect.Value) {
-	if n.kind != listNode {
-		d.bad(path, n, "want a list of mappings")
-		return
-	}
-	for i, item := range n.items {
-		entry := reflect.New(v.Type().Elem()).Elem()
-		d.structure(fmt.Sprintf("%s[%d]", path, i), item, entry)
-		v.Set(reflect.Append(v, entry))
 	}
 }
 

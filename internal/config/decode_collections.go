@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 )
 
@@ -239,10 +240,9 @@ func isReplicaMethod(key string, value, parent *node) bool {
 	}
 	for _, list := range []string{"create_replica_methods", "create_replica_method"} {
 		if n := parent.get(list); n != nil {
-			for _, item := range n.items {
-				if item.text == key {
-					return true
-				}
+			if slices.Contains(splitList(n.text, false), key) ||
+				slices.ContainsFunc(n.items, func(item *node) bool { return item.text == key }) {
+				return true
 			}
 		}
 	}

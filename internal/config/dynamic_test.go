@@ -295,3 +295,21 @@ func TestMargin(t *testing.T) {
 		}
 	})
 }
+
+func TestSlotMatchersNeedAllTheirFields(t *testing.T) {
+	for _, tt := range []struct {
+		m    SlotMatcher
+		want bool
+	}{
+		{SlotMatcher{Name: "a"}, true},
+		{SlotMatcher{Name: "b"}, false},
+		{SlotMatcher{Type: SlotLogical, Database: "d", Plugin: "p"}, true},
+		{SlotMatcher{Name: "a", Plugin: "q"}, false},
+		{SlotMatcher{Type: SlotPhysical}, false},
+		{SlotMatcher{Database: "other"}, false},
+	} {
+		if got := tt.m.Matches("a", SlotLogical, "d", "p"); got != tt.want {
+			t.Errorf("%+v: got %t", tt.m, got)
+		}
+	}
+}

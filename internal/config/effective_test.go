@@ -268,3 +268,13 @@ func TestEffectiveSettingsDoNotShareMemoryWithTheirSources(t *testing.T) {
 		t.Error("a change to the result changed a source")
 	}
 }
+
+func TestAMethodThatIsListedNeedsNoOtherMark(t *testing.T) {
+	for _, list := range []string{"[tool, basebackup]", "tool, basebackup"} {
+		e := effectiveOf(t, "  create_replica_methods: "+list+"\n  tool: {level: 3}\n", `{}`)
+		want := ReplicaMethodCall{"tool", ReplicaMethod{Command: "tool", Args: map[string]string{"level": "3"}}}
+		if diff := cmp.Diff(want, e.CreateReplicaMethods[0]); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", list, diff)
+		}
+	}
+}

@@ -60,6 +60,10 @@ func TestPublishedTags(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", tt.tags, diff)
 		}
 	}
+	more := tagsOf(t, "{clonefrom: [x], noloadbalance: {a: 1}, sync_priority: 4}")
+	if !more.CloneFrom() || !more.NoLoadBalance() || more.SyncPriority() != 4 {
+		t.Errorf("got %t, %t, %d", more.CloneFrom(), more.NoLoadBalance(), more.SyncPriority())
+	}
 	if got := Tags(nil).Published(); len(got) != 0 {
 		t.Errorf("no tags: got %v", got)
 	}

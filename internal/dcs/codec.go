@@ -304,6 +304,7 @@ func DecodeReign(kv KV) election.Reign {
 		ParentTimeline: asTimeline(m["parent_timeline"]),
 		NextTimeline:   asTimeline(m["next_timeline"]),
 		LSN:            asLSN(m["lsn"]),
+		Lease:          election.LeaseID(asRevision(m["lease"])),
 		ModRevision:    kv.ModRevision,
 	}
 }

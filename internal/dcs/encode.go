@@ -117,6 +117,9 @@ func EncodeReign(r election.Reign) []byte {
 	o.put("parent_timeline", uint32(r.ParentTimeline))
 	o.put("next_timeline", uint32(r.NextTimeline))
 	o.put("lsn", uint64(r.LSN))
+	if r.Lease != 0 {
+		o.put("lease", int64(r.Lease))
+	}
 	return o.bytes()
 }
 

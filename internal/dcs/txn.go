@@ -37,11 +37,13 @@ func AcquireLeader(self string, lease election.LeaseID, seen election.Cluster, r
 }
 
 // RehangLeader moves the holder's own leader key to another of its leases, for instance after a
-// change of ttl. The old lease must be kept alive until the answer is known.
-func RehangLeader(self string, lease election.LeaseID, leaderRevision int64) Txn {
+// change of ttl. The old lease must be kept alive until the answer is known. The reign names the new
+// lease from then on: who looks only after the key is gone asks about that one.
+func RehangLeader(self string, lease election.LeaseID, leaderRevision int64, reign election.Reign) Txn {
+	reign.Lease = lease
 	return Txn{
-		If:   []Cmp{at(KeyLeader, leaderRevision)},
-		Then: []Op{putUnder(KeyLeader, []byte(self), lease)},
+		If:   []Cmp{at(KeyLeader, leaderRevision), at(KeyEpoch, reign.ModRevision)},
+		Then: []Op{putUnder(KeyLeader, []byte(self), lease), put(KeyEpoch, EncodeReign(reign))},
 	}
 }
 

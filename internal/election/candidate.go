@@ -92,6 +92,8 @@ func vacancyWhy(v *View) string {
 	switch {
 	case gap.Since == 0:
 		return "the leader key has not been seen gone yet"
+	case gap.Replaced && v.Now-gap.Since < VacancyWait(v.Policy.TTL, v.Policy.Margin):
+		return "the consensus store was replaced, so that only time can tell that the former leader is silent"
 	case released(c, gap):
 		return ""
 	case gap.Lease != 0 && gap.LeaseGone == Yes:

@@ -83,6 +83,9 @@ type Vacancy struct {
 	Lease    LeaseID
 	// LeaseGone is the store's own word about Lease.
 	LeaseGone Tristate
+	// Replaced: the store is not the one that held the key, so that its word about leases and
+	// releases means nothing and only time counts.
+	Replaced bool
 }
 
 // DataState says what the data directory holds.

@@ -137,6 +137,11 @@ func (s *server) welcome(a *agentConn, reader *bufio.Reader) error {
 		return fmt.Errorf("hello: the first request is %q", req.Op)
 	}
 	_ = a.conn.SetReadDeadline(time.Time{})
+	if req.Hello.DataDir != s.opts.DataDir {
+		err := fmt.Errorf("this fencer serves the data directory %s, not %s", s.opts.DataDir, req.Hello.DataDir)
+		a.reply(failure(req.ID, err))
+		return err
+	}
 	a.started, a.name = req.Hello.Started, req.Hello.Name
 	s.mu.Lock()
 	old := s.agent

@@ -118,7 +118,7 @@ func (s *server) arm(t Token) error {
 		slog.Int64("leader_revision", t.LeaderRevision), slog.Duration("until", t.Until))
 	// The token counts from here on in any case. A file that cannot be written is no reason to
 	// refuse: the next fencer would find a writable server without a token, and kill it.
-	s.save()
+	_ = s.save() // a failure shows in State.Problems
 	return nil
 }
 
@@ -237,7 +237,7 @@ func (s *server) disarm(epoch uint64) error {
 	s.mu.Unlock()
 	s.watch.kick()
 	s.wakeGuard()
-	s.save()
+	_ = s.save() // a failure shows in State.Problems
 	s.log.Info("disarmed", slog.Uint64("epoch", epoch))
 	return nil
 }
@@ -317,7 +317,7 @@ func (s *server) saver(ctx context.Context) {
 	for {
 		select {
 		case <-s.dirty:
-			_ = s.save() // remembered in saveProblem
+			_ = s.save() // a failure shows in State.Problems
 		case <-ctx.Done():
 			_ = s.save()
 			return

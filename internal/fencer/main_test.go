@@ -28,6 +28,8 @@ func TestMain(m *testing.M) {
 		err = playBackend(args)
 	case "agent":
 		err = playAgent(args)
+	case "contained":
+		err = playContained(args)
 	case "hog":
 		playHog()
 	default:

@@ -45,7 +45,7 @@ func (s *server) start(spec StartSpec) (int, error) {
 	if spec.Primary && s.checkToken(spec.Epoch) != nil || s.sh.state() == stateStruck {
 		s.watch.ask(reasonAsked)
 	}
-	s.save()
+	_ = s.save() // a failure shows in State.Problems
 	s.log.Info("postmaster started", slog.Int("pid", r.pid), slog.Bool("primary", spec.Primary))
 	return r.pid, nil
 }
@@ -150,7 +150,7 @@ func (s *server) newRunning(spec StartSpec) (*running, error) {
 	s.mu.Lock()
 	s.d.Server = r.durable()
 	s.mu.Unlock()
-	s.save()
+	_ = s.save() // a failure shows in State.Problems
 	return r, nil
 }
 
@@ -289,7 +289,7 @@ func (s *server) promote(epoch uint64) error {
 		return ErrNotRunning
 	}
 	// Known to the next fencer before it is true.
-	s.save()
+	_ = s.save() // a failure shows in State.Problems
 	path := filepath.Join(s.opts.DataDir, promoteFile)
 	if err := s.checkToken(epoch); err != nil {
 		return err

@@ -3,6 +3,7 @@ package fencer
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -14,6 +15,9 @@ import (
 type reaper struct {
 	mu       sync.Mutex
 	children map[int]*child
+	// missed: reap was called while start held the lock, which lasts as long as the disk takes
+	// to deliver the program.
+	missed atomic.Bool
 }
 
 // child is a process that the fencer started.
@@ -30,7 +34,12 @@ func newReaper() *reaper { return &reaper{children: make(map[int]*child)} }
 // keeps reap away from the wait by which ForkExec collects a child whose exec failed.
 func (r *reaper) start(argv0 string, argv []string, attr *syscall.ProcAttr) (*child, error) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer func() {
+		r.mu.Unlock()
+		if r.missed.Swap(false) {
+			r.reap()
+		}
+	}()
 	pidfd := -1
 	if attr.Sys == nil {
 		attr.Sys = &syscall.SysProcAttr{}
@@ -50,10 +59,14 @@ func (r *reaper) start(argv0 string, argv []string, attr *syscall.ProcAttr) (*ch
 }
 
 // reap collects all that have ended. Call it on SIGCHLD, and before asking for a status that must
-// be there.
+// be there. It never waits.
 func (r *reaper) reap() {
-	r.mu.Lock()
+	r.missed.Store(true)
+	if !r.mu.TryLock() {
+		return
+	}
 	defer r.mu.Unlock()
+	r.missed.Store(false)
 	for {
 		var ws unix.WaitStatus
 		pid, err := unix.Wait4(-1, &ws, unix.WNOHANG, nil)

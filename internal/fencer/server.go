@@ -153,6 +153,7 @@ func newServer(opts ServerOptions) (*server, error) {
 	setDefault(&opts.UnarmedGrace, defaultUnarmedGrace)
 	setDefault(&opts.AdoptGrace, defaultAdoptGrace)
 	setDefault(&opts.IdleExit, defaultIdleExit)
+	opts.Dir, opts.DataDir = absolute(opts.Dir), absolute(opts.DataDir)
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
 	}

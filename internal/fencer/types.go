@@ -78,6 +78,8 @@ type Hello struct {
 	// Started orders agents: the start of the agent's process in clock ticks since boot. Connect
 	// fills it in if it is zero. An agent older than the connected one is refused.
 	Started int64 `json:"started"`
+	// DataDir makes sure that both mean the same server. Connect fills it in.
+	DataDir string `json:"data_dir"`
 }
 
 // State is what the fencer knows.

@@ -53,6 +53,10 @@ type Changed struct {
 	Raised map[string]string
 	// Dropped are the user's settings that the server would refuse to start with, and why.
 	Dropped map[string]string
+	// Refused is the server's complaint about the files where nothing that the user gave here is
+	// the cause, such as a bad line in the original file. They are written all the same: a
+	// running server goes on with what it can read, and the start says it again.
+	Refused string
 }
 
 func generatedHeader() []string {
@@ -75,7 +79,7 @@ func (s *Server) WriteConfig(spec ConfigSpec) (Changed, error) {
 	}
 	w := configWriter{s: s, spec: spec, major: major}
 	for _, step := range []func() error{
-		w.keepOriginal, w.writePassFile, w.writeLines, w.compose, w.writeMain, w.cleanAutoConf, w.writeSignal,
+		w.keepOriginal, w.writePassFile, w.writeLines, w.cleanAutoConf, w.compose, w.writeMain, w.writeSignal,
 	} {
 		if err := step(); err != nil {
 			return w.changed, fmt.Errorf("write configuration: %w", err)
@@ -205,6 +209,7 @@ func (w *configWriter) writeMain() error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	w.forgetRefused()
 	text, err := w.render(w.settings)
 	if err != nil {
 		return err
@@ -215,7 +220,7 @@ func (w *configWriter) writeMain() error {
 	// Following another server or changing the synchronous set is done in a hurry, and changes
 	// nothing that the server could refuse.
 	if w.compare(string(old), text); !w.onlyReplication() {
-		if w.changed.Dropped, err = w.s.dropRefused(w); err != nil {
+		if err := w.s.dropRefused(w); err != nil {
 			return err
 		}
 		if text, err = w.render(w.settings); err != nil {
@@ -251,6 +256,7 @@ func (w *configWriter) compare(old, text string) {
 	if err != nil || err2 != nil {
 		return
 	}
+	w.changed.Settings = []string{}
 	a, b := conf.SettingsMap(before), conf.SettingsMap(after)
 	for name := range b {
 		if old, was := a[name]; !was || old != b[name] {

@@ -107,7 +107,7 @@ const (
 // controlCRCOffset gives the place of the checksum by pg_control_version.
 func controlCRCOffset(version uint32) (int, bool) {
 	switch version {
-	case 1201, 1300: // PostgreSQL 12; 13 to 17
+	case 1201, 1300, 1700: // PostgreSQL 12; 13 to 16; 17
 		return 288, true
 	case 1800: // PostgreSQL 18: default_char_signedness came in
 		return 292, true

@@ -37,6 +37,7 @@ func controlText(t *testing.T, dataDir string) map[string]string {
 }
 
 func TestControlDataAgreesWithPgControldata(t *testing.T) {
+	t.Parallel()
 	pg := pgtest.Start(t, "max_connections=37", "max_worker_processes=9", "max_wal_senders=7",
 		"max_prepared_transactions=3", "max_locks_per_transaction=71", "track_commit_timestamp=on", "wal_level=logical")
 	s := filesOf(t, pg.DataDir)
@@ -101,7 +102,34 @@ func TestControlDataAgreesWithPgControldata(t *testing.T) {
 	}
 }
 
+// This one needs no pg_controldata, so it can run with any version's server alone.
+func TestControlDataHoldsTheSettingsOfTheLastRun(t *testing.T) {
+	t.Parallel()
+	pg := pgtest.Start(t, "max_connections=41", "max_worker_processes=11", "max_wal_senders=6",
+		"max_prepared_transactions=4", "max_locks_per_transaction=73", "track_commit_timestamp=on", "wal_level=logical")
+	s := filesOf(t, pg.DataDir)
+	id := pg.SQL(t, "SELECT system_identifier FROM pg_control_system()")
+	pg.Stop()
+	c, err := s.Control()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if end, err := s.ShutdownCheckpointEnd(c); err != nil || end <= c.Checkpoint {
+		t.Errorf("shutdown checkpoint at %s ends at %s: %v", c.Checkpoint, end, err)
+	}
+	want := ControlData{
+		SystemID: c.SystemID, ControlVersion: c.ControlVersion, CatalogVersion: c.CatalogVersion, State: ControlShutDown,
+		Checkpoint: c.Checkpoint, Redo: c.Checkpoint, Timeline: 1, PrevTimeline: 1, WALLevel: 2, WALLogHints: true,
+		MaxConnections: 41, MaxWorkerProcesses: 11, MaxWALSenders: 6, MaxPreparedXacts: 4, MaxLocksPerXact: 73,
+		TrackCommitTimestamp: true, WALBlockSize: 8192, WALSegmentSize: 16 << 20, DataChecksums: true,
+	}
+	if fmt.Sprint(int64(c.SystemID)) != id || c != want {
+		t.Errorf("system %s\n got %+v\nwant %+v", id, c, want)
+	}
+}
+
 func TestControlDataIsNotBelievedWithoutItsChecksum(t *testing.T) {
+	t.Parallel()
 	pg := pgtest.Start(t)
 	path := filepath.Join(pg.DataDir, "global", "pg_control")
 	pg.Stop()
@@ -190,6 +218,7 @@ func compareWithWaldump(t *testing.T, s *Server, dataDir string, c ControlData, 
 }
 
 func TestShutdownCheckpointEndAgreesWithPgWaldump(t *testing.T) {
+	t.Parallel()
 	pg := pgtest.Start(t, "autovacuum=off", "max_prepared_transactions=5", "wal_keep_size=128MB")
 	s := filesOf(t, pg.DataDir)
 	from, err := election.ParseLSN(pg.SQL(t, "SELECT redo_lsn FROM pg_control_checkpoint()"))
@@ -216,6 +245,7 @@ func TestShutdownCheckpointEndAgreesWithPgWaldump(t *testing.T) {
 // The shutdown checkpoint record is made to cross a page boundary, by filling the page before
 // with records of known length until it must.
 func TestShutdownCheckpointEndAcrossAPageBoundary(t *testing.T) {
+	t.Parallel()
 	pg := pgtest.Start(t, "autovacuum=off", "bgwriter_lru_maxpages=0", "checkpoint_timeout=1d")
 	s := filesOf(t, pg.DataDir)
 	seen := ""

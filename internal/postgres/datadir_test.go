@@ -88,6 +88,7 @@ func TestStateDirInsideTheDataDirIsRefused(t *testing.T) {
 }
 
 func TestMoveAsideKeepsTablespacesAndWALTogether(t *testing.T) {
+	t.Parallel()
 	pg := pgtest.Start(t)
 	space := filepath.Join(filepath.Dir(pg.DataDir), "space")
 	wal := filepath.Join(filepath.Dir(pg.DataDir), "wal")
@@ -219,6 +220,7 @@ func mountTmpfs(t *testing.T, dir, size string) {
 }
 
 func TestCloneOntoAFullDiskSaysSo(t *testing.T) {
+	t.Parallel()
 	a := newPrimary(t, "a")
 	b := newNode(t, "b")
 	mountTmpfs(t, b.opt.DataDir, "12m")
@@ -233,6 +235,7 @@ func TestCloneOntoAFullDiskSaysSo(t *testing.T) {
 }
 
 func TestInitDBOntoAFullDiskLeavesNoCluster(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, "n")
 	mountTmpfs(t, n.opt.DataDir, "6m")
 	err := n.InitDB(t.Context(), InitOptions{}, nil)

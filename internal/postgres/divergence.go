@@ -49,6 +49,9 @@ type Divergence struct {
 	// counting stopped early.
 	LostTransactions int
 	LostAtLeast      bool
+	// Proven is Yes if the end of own WAL was compared with the source's, byte by byte, and is
+	// the same; No if it differs; Unknown if the source no longer has it or could not be asked.
+	Proven election.Tristate
 }
 
 // localPosition is how far the local server's own WAL goes.
@@ -82,6 +85,9 @@ func (s *Server) Divergence(ctx context.Context, src Source) (Divergence, error)
 		return Divergence{Why: "the source could not be asked", LostTransactions: -1}, fmt.Errorf("divergence: %w", err)
 	}
 	d := compareHistories(local, source)
+	if d.Verdict == VerdictStreamable || d.Verdict == VerdictNeedsClone && d.LostBytes == 0 {
+		s.prove(ctx, src, local, &d)
+	}
 	if d.LostBytes > 0 {
 		s.countLost(&d, local)
 	}
@@ -102,10 +108,7 @@ func compareHistories(local localPosition, source SourceInfo) Divergence {
 		return d
 	}
 	own, its := spans(local.Timeline, local.History), spans(source.Timeline, source.History)
-	common := -1
-	for common+1 < min(len(own), len(its)) && own[common+1] == its[common+1] {
-		common++
-	}
+	common := commonSpans(own, its)
 	if common < 0 {
 		d.Verdict, d.Why = VerdictNeedsClone, "the histories have no timeline in common"
 		d.LostBytes = int64(local.LSN)

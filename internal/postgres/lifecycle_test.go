@@ -193,6 +193,7 @@ func wantVerdict(t *testing.T, d Divergence, want Verdict) {
 // goal is that a former primary comes back, with and without a rewind, and loses only what the
 // verdict said it would lose.
 func TestFormerPrimaryComesBackByStreamingOrByRewind(t *testing.T) {
+	t.Parallel()
 	a := newPrimary(t, "a")
 	o := a.observe()
 	if o.Role != election.RolePrimary || o.Timeline != 1 || o.SystemID == 0 || o.WriteLSN == 0 || o.Version < 120000 {
@@ -210,7 +211,9 @@ func TestFormerPrimaryComesBackByStreamingOrByRewind(t *testing.T) {
 		o := a.observe()
 		return len(o.Replication) == 1 && o.Replication[0].ApplicationName == "b" && o.Replication[0].State == "streaming", fmt.Sprintf("%+v", o.Replication)
 	})
-	wantVerdict(t, b.divergence(a), VerdictStreamable)
+	if d := b.divergence(a); d.Verdict != VerdictStreamable || d.Proven != election.Yes {
+		t.Fatalf("%+v", d)
+	}
 
 	// Clean switchover: a is shut down with everything sent, b promoted, a follows without rewind.
 	a.pm.Stop()
@@ -226,7 +229,7 @@ func TestFormerPrimaryComesBackByStreamingOrByRewind(t *testing.T) {
 	b.promote()
 	d := a.divergence(b)
 	wantVerdict(t, d, VerdictStreamable)
-	if d.LocalLSN != end || d.ForkLSN != end || d.SourceTimeline != 2 {
+	if d.Proven != election.Yes || d.LocalLSN != end || d.ForkLSN != end || d.SourceTimeline != 2 {
 		t.Fatalf("switch point not at the end of the shutdown checkpoint %s: %+v", end, d)
 	}
 	a.follow(b)
@@ -298,6 +301,7 @@ func (n *node) rewinds(b *node) {
 }
 
 func TestCloneFailuresSayWhatIsWrong(t *testing.T) {
+	t.Parallel()
 	a := newPrimary(t, "a")
 	for _, tc := range []struct {
 		name   string
@@ -329,6 +333,7 @@ func TestCloneFailuresSayWhatIsWrong(t *testing.T) {
 }
 
 func TestInterruptedCloneIsPartialAndCanBeMovedAsideAndRepeated(t *testing.T) {
+	t.Parallel()
 	a := newPrimary(t, "a")
 	a.sql("CREATE TABLE big AS SELECT i, repeat('y', 500) AS v FROM generate_series(1, 40000) i")
 	b := newNode(t, "b")

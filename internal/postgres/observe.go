@@ -60,8 +60,9 @@ func (s *Server) Observe(ctx context.Context) (Observation, error) {
 	kept := o.conn != nil
 	obs, err := s.observeOnce(ctx)
 	var pg *pgconn.PgError
-	if err != nil && kept && !errors.As(err, &pg) && ctx.Err() == nil {
-		// A connection to the server before its restart says nothing about the one that runs now.
+	if err != nil && kept && (!errors.As(err, &pg) || pg.Severity == "FATAL") && ctx.Err() == nil {
+		// The end of a connection, perhaps to the server before its restart, says nothing about
+		// the one that runs now.
 		obs, err = s.observeOnce(ctx)
 	}
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 )
 
 func TestObserveComesBackAfterARestartAndKnowsItsOwnServer(t *testing.T) {
+	t.Parallel()
 	a := newPrimary(t, "a")
 	first := a.observe()
 	pid := a.sql("SELECT pid FROM pg_stat_activity WHERE application_name = 'pgha'")
@@ -61,6 +62,7 @@ func TestObserveComesBackAfterARestartAndKnowsItsOwnServer(t *testing.T) {
 }
 
 func TestObserveGivesUpOnAFrozenServer(t *testing.T) {
+	t.Parallel()
 	a := newPrimary(t, "a")
 	a.observe()
 	pid := a.sql("SELECT pid FROM pg_stat_activity WHERE application_name = 'pgha'")
@@ -83,6 +85,7 @@ func TestObserveGivesUpOnAFrozenServer(t *testing.T) {
 }
 
 func TestPendingRestartIsReadOnlyAfterAReload(t *testing.T) {
+	t.Parallel()
 	a := newPrimary(t, "a")
 	if o := a.observe(); len(o.PendingRestart) != 0 {
 		t.Fatalf("%+v", o.PendingRestart)
@@ -110,6 +113,7 @@ func TestPendingRestartIsReadOnlyAfterAReload(t *testing.T) {
 }
 
 func TestReadyTellsAStandbyThatIsNotConsistent(t *testing.T) {
+	t.Parallel()
 	a := newPrimary(t, "a")
 	b := newStandby(t, "b", a)
 	b.waitStreaming(a)
@@ -165,6 +169,7 @@ func TestRefusalsAreReadByTheirCode(t *testing.T) {
 }
 
 func TestSlotsAreMadeMendedAdvancedAndDropped(t *testing.T) {
+	t.Parallel()
 	a := newPrimary(t, "a")
 	a.sql("SELECT pg_create_physical_replication_slot('old'), pg_create_physical_replication_slot('keep_me'), pg_create_physical_replication_slot('unreserved')")
 	done, err := a.SetSlots(t.Context(), []WantSlot{{Name: "b"}, {Name: "unreserved"}}, func(s Slot) bool { return s.Name == "keep_me" })
@@ -211,6 +216,7 @@ func TestSlotsAreMadeMendedAdvancedAndDropped(t *testing.T) {
 }
 
 func TestObserveOnAStandbySaysWhyItWaits(t *testing.T) {
+	t.Parallel()
 	a := newPrimary(t, "a")
 	b := newStandby(t, "b", a)
 	b.waitStreaming(a)

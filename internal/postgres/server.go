@@ -81,6 +81,7 @@ type Server struct {
 	cmdline map[string]string // command line settings of the last WriteConfig (row C-190)
 	// needRestart are the settings that a reload does not take over; nil until asked.
 	needRestart map[string]bool
+	refused     map[string]refusal // settings that the server would not start with
 }
 
 // New checks the options and fills in defaults. It touches nothing on disk.

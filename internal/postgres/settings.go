@@ -2,10 +2,8 @@ package postgres
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -292,31 +290,21 @@ func (s *Server) restartSettings(major int) map[string]bool {
 
 // dropRefused has the server itself read the new file, and takes the user's settings out that
 // it would refuse to start with (rows C-188, C-189).
-func (s *Server) dropRefused(w *configWriter) (dropped map[string]string, err error) {
+func (s *Server) dropRefused(w *configWriter) error {
 	path := w.mainFile() + ".check"
 	defer func() { _ = os.Remove(path) }()
-	bad := regexp.MustCompile(`(?:unrecognized configuration parameter|parameter) "([^"]+)"`)
+	bad := regexp.MustCompile(`parameter "([^"]+)"`)
 	for range 20 {
 		text, err := w.render(w.settings)
 		if err != nil {
-			return dropped, err
+			return err
 		}
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			return dropped, err
+		if err := s.writeDurably(path, []byte(text), 0o600); err != nil {
+			return err
 		}
-		if s.asKid != nil {
-			if err := os.Chown(path, int(s.asKid.Uid), int(s.asKid.Gid)); err != nil {
-				return dropped, err
-			}
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		out, err := s.run(ctx, helper{
-			Name: "postgres", Path: s.bin("postgres"),
-			Args: []string{"-D", s.opt.DataDir, "--config-file=" + path, "-C", "config_file"},
-		})
-		cancel()
+		out, err := s.checkConfig(path)
 		if err == nil {
-			return dropped, nil
+			return nil
 		}
 		found := false
 		for line := range strings.SplitSeq(out, "\n") {
@@ -324,19 +312,60 @@ func (s *Server) dropRefused(w *configWriter) (dropped map[string]string, err er
 			if m == nil || !w.userSetting(strings.ToLower(m[1])) {
 				continue
 			}
-			if dropped == nil {
-				dropped = map[string]string{}
-			}
-			name := strings.ToLower(m[1])
-			found, dropped[name] = true, strings.TrimSpace(line)
-			delete(w.settings, name)
-			delete(w.cmdline, name)
+			found = true
+			w.drop(strings.ToLower(m[1]), strings.TrimSpace(line))
 		}
 		if !found {
-			return dropped, fmt.Errorf("the server refuses %s: %w", filepath.Base(w.mainFile()), err)
+			w.changed.Refused = err.Error()
+			s.log.Warn("the server refuses its configuration", zap.Error(err))
+			return nil
 		}
 	}
-	return dropped, fmt.Errorf("the server refuses %s", filepath.Base(w.mainFile()))
+	return nil
+}
+
+// refusal is a value that the server refused, and what it said.
+type refusal struct{ value, why string }
+
+// drop takes a setting out and remembers it, so that the server is not asked again each time.
+func (w *configWriter) drop(name, why string) {
+	w.s.mu.Lock()
+	if w.s.refused == nil {
+		w.s.refused = map[string]refusal{}
+	}
+	w.s.refused[name] = refusal{w.settings[name], why}
+	w.s.mu.Unlock()
+	w.forget(name, why)
+}
+
+func (w *configWriter) forget(name, why string) {
+	if w.changed.Dropped == nil {
+		w.changed.Dropped = map[string]string{}
+	}
+	w.changed.Dropped[name] = why
+	delete(w.settings, name)
+	delete(w.cmdline, name)
+}
+
+// forgetRefused takes out what the server refused before.
+func (w *configWriter) forgetRefused() {
+	w.s.mu.Lock()
+	defer w.s.mu.Unlock()
+	for name, r := range w.s.refused {
+		if v, in := w.settings[name]; in && v == r.value && w.userSetting(name) {
+			w.forget(name, r.why)
+		}
+	}
+}
+
+// checkConfig has the server's own parser read a configuration file.
+func (s *Server) checkConfig(path string) (output string, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return s.run(ctx, helper{
+		Name: "postgres", Path: s.bin("postgres"),
+		Args: []string{"-D", s.opt.DataDir, "--config-file=" + path, "-C", "config_file"},
+	})
 }
 
 // userSetting says whether a setting in the file is one that the user gave.

@@ -12,7 +12,7 @@ import (
 
 // series are the outages of one fault as one kind of client saw them.
 type series struct {
-	Mode    string          `json:"mode"`
+	Mode    cluster.Mode    `json:"mode"`
 	TTL     time.Duration   `json:"ttl_ns"`
 	Fault   string          `json:"fault"`
 	Client  string          `json:"client"`
@@ -28,7 +28,7 @@ type series struct {
 type bench struct {
 	c    *cluster.Cluster
 	o    options
-	mode string
+	mode cluster.Mode
 	ttl  time.Duration
 }
 
@@ -69,15 +69,15 @@ func (b *bench) once(ctx context.Context, f fault, proxy, direct *series) error 
 	if err != nil {
 		return err
 	}
-	if err := b.waitSynchronous(ctx, old); err != nil {
+	if err := b.c.WaitSynchronous(ctx, old, time.Minute); err != nil {
 		return err
 	}
 	if _, err := old.SQL(ctx, "DROP TABLE IF EXISTS ledger"); err != nil {
 		return err
 	}
 	var writers []*cluster.Writer
-	for i, dsn := range []string{b.c.ProxyDSN(), b.c.DirectDSN()} {
-		w, err := b.c.StartWriter(ctx, cluster.WriterOptions{DSN: dsn, Hz: b.o.hz, Offset: int64(i) << 40})
+	for _, dsn := range []string{b.c.ProxyDSN(), b.c.DirectDSN()} {
+		w, err := b.c.StartWriter(ctx, cluster.WriterOptions{DSN: dsn, Hz: b.o.hz})
 		if err != nil {
 			return err
 		}
@@ -115,17 +115,6 @@ func (b *bench) once(ctx context.Context, f fault, proxy, direct *series) error 
 		s.Lost, s.Acked, s.Overlaps = s.Lost+len(lost), s.Acked+len(acks), s.Overlaps+len(report.Overlaps)+len(report.Forks)
 	}
 	return nil
-}
-
-// waitSynchronous waits until commits wait for a standby, where the mode says that they do.
-func (b *bench) waitSynchronous(ctx context.Context, primary *cluster.Member) error {
-	if b.mode == "async" {
-		return nil
-	}
-	return b.c.WaitFor(ctx, time.Minute, "a synchronous standby", func(ctx context.Context) (bool, string) {
-		n, err := primary.SQL(ctx, "SELECT count(*) FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum')")
-		return err == nil && n != "0", fmt.Sprint(n, err)
-	})
 }
 
 // waitResumed waits until every client has written for a second after the fault, on another

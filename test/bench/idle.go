@@ -10,7 +10,7 @@ import (
 
 // idle is what a cluster costs while nobody uses it.
 type idle struct {
-	Mode string        `json:"mode"`
+	Mode cluster.Mode  `json:"mode"`
 	TTL  time.Duration `json:"ttl_ns"`
 	Span time.Duration `json:"span_ns"`
 	// Per member: the agent's and the fencer's processor time in the span and memory at its end.
@@ -61,7 +61,7 @@ func (b *bench) rest(ctx context.Context) (idle, error) {
 	start := make(map[string][2]time.Duration)
 	for _, m := range b.c.Members {
 		agent, _, err1 := usage(m, cluster.Agent)
-		fencer, _, err2 := usage(m, cluster.Fencer)
+		fencer, _, err2 := usage(m, cluster.Fencers)
 		if err1 != nil || err2 != nil {
 			return out, fmt.Errorf("%w %w", err1, err2)
 		}
@@ -91,7 +91,7 @@ func (b *bench) rest(ctx context.Context) (idle, error) {
 		}
 		var err1, err2 error
 		row.AgentCPU, row.AgentRSS, err1 = usage(m, cluster.Agent)
-		row.FencerCPU, row.FencerRSS, err2 = usage(m, cluster.Fencer)
+		row.FencerCPU, row.FencerRSS, err2 = usage(m, cluster.Fencers)
 		if err1 != nil || err2 != nil {
 			return out, fmt.Errorf("%w %w", err1, err2)
 		}

@@ -49,7 +49,7 @@ func main() {
 func parse() (options, error) {
 	var o options
 	ttls := flag.String("ttl", "10s,5s", "lease lifetimes to try")
-	modes := flag.String("modes", "async,quorum", "replication modes to try: async, sync, quorum")
+	modes := flag.String("modes", "async,any", "replication modes to try: async, any (one standby), sync, quorum")
 	faults := flag.String("faults", "none,switchover,postmaster,node,partition", "faults to make")
 	flag.IntVar(&o.runs, "n", 5, "runs of each fault")
 	flag.DurationVar(&o.idle, "idle", time.Minute, "how long to measure a cluster at rest; 0 leaves it out")
@@ -80,7 +80,7 @@ func run(ctx context.Context, o options) error {
 	r := result{Started: time.Now().UTC()}
 	for _, mode := range o.modes {
 		for _, ttl := range o.ttls {
-			if err := r.measure(ctx, o, mode, ttl); err != nil {
+			if err := r.measure(ctx, o, cluster.Mode(mode), ttl); err != nil {
 				return fmt.Errorf("mode %s, ttl %s: %w", mode, ttl, err)
 			}
 		}
@@ -90,16 +90,16 @@ func run(ctx context.Context, o options) error {
 }
 
 // measure starts a cluster of its own for one mode and ttl and makes every fault in it.
-func (r *result) measure(ctx context.Context, o options, mode string, ttl time.Duration) error {
-	synchronous := map[string]any{"async": false, "sync": true, "quorum": "quorum"}[mode]
-	if synchronous == nil {
-		return fmt.Errorf("flag -modes: unknown mode")
-	}
-	c, err := cluster.Start(ctx, cluster.Options{
+func (r *result) measure(ctx context.Context, o options, mode cluster.Mode, ttl time.Duration) error {
+	options := cluster.Options{
 		Scope: "bench", Network: cluster.Namespaces, HAProxy: true, EtcdMembers: o.etcd,
 		TTL: ttl, LoopWait: 3 * time.Second, RetryTimeout: 3 * time.Second,
-		DCS: map[string]any{"synchronous_mode": synchronous, "failsafe_mode": true},
-	})
+		DCS: map[string]any{"failsafe_mode": true},
+	}
+	if err := options.SetMode(mode); err != nil {
+		return err
+	}
+	c, err := cluster.Start(ctx, options)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -40,6 +41,8 @@ type Cluster struct {
 	user   *credential
 	guard  *guard
 	closed bool
+	// writers counts the writers of the run; each has a range of ids of its own.
+	writers atomic.Int64
 }
 
 // New starts a cluster for a test and takes it down at the test's end. The run directory is kept

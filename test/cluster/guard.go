@@ -26,8 +26,9 @@ while [ "$round" -lt 5 ]; do
   round=$((round + 1))
   for p in /proc/[0-9]*; do
     read -r comm <"$p/comm" || continue
-    case " $RUN_PROGRAMS " in *" $comm "*) ;; *) continue ;; esac
     what="$(tr '\0' ' ' <"$p/cmdline") $(readlink "$p/cwd")"
+    name="${what%% *}"
+    case " $RUN_PROGRAMS " in *" $comm "* | *" ${name##*/} "*) ;; *) continue ;; esac
     case "$what" in *"$RUN_DIR"*) kill -9 "${p#/proc/}" ;; esac
   done
 done 2>/dev/null

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -33,12 +34,18 @@ func ours(dir string) ([]Process, error) {
 	}
 	var roots []Process
 	for _, p := range all {
-		// The kernel cuts the command name to 15 bytes; every name above is shorter.
-		if p.PID != os.Getpid() && slices.Contains(ourPrograms(), p.Comm) && p.mentions(dir) {
+		if p.PID != os.Getpid() && p.isOneOf(ourPrograms()) && p.mentions(dir) {
 			roots = append(roots, p)
 		}
 	}
 	return slices.DeleteFunc(withDescendants(roots, all), func(p Process) bool { return p.PID == os.Getpid() }), nil
+}
+
+// isOneOf looks at the command name and at the name that the program was started by: a program
+// that starts itself again through /proc/self/exe has the command name "exe". The kernel cuts
+// command names to 15 bytes; every name that we look for is shorter.
+func (p Process) isOneOf(programs []string) bool {
+	return slices.Contains(programs, p.Comm) || len(p.Args) > 0 && slices.Contains(programs, filepath.Base(p.Args[0]))
 }
 
 // killAll sends SIGKILL and returns when every one of the processes is gone.

@@ -51,6 +51,7 @@ type Options struct {
 	DCS                                   map[string]any                             // merged over bootstrap.dcs
 	Parameters                            map[string]any                             // merged over bootstrap.dcs.postgresql.parameters
 	Config                                func(member string, config map[string]any) // last word on a member's YAML
+	Mode                                  Mode                                       // set by SetMode
 	AsPostgres                            bool                                       // start agents as the PostgreSQL user rather than as root
 	Volumes                               map[string]int64                           // member → size in bytes of a tmpfs for its data
 	Dir                                   string                                     // parent of the run directory; default the temporary directory
@@ -66,7 +67,7 @@ func (o Options) withDefaults() (Options, error) {
 		o.Scope = "it"
 	}
 	if len(o.Names) == 0 {
-		o.Names = []string{"a", "b", "c"}
+		o.Names = defaultNames()
 	}
 	if o.EtcdMembers == 0 {
 		o.EtcdMembers = 1

@@ -13,16 +13,19 @@ type Kind uint8
 // Kinds of processes. They can be combined.
 const (
 	Agent       Kind = 1 << iota
-	Fencer           // `pgha-agent fencer`
+	Fencer           // `pgha-agent fencer`, the first of the two
+	Second           // its second process, which strikes if the first cannot
 	Postmaster       // the one named in postmaster.pid
 	Backend          // every other process of the server: its children, and orphans of a dead postmaster
 	EtcdProcess      // `pgha-agent etcd`
 	Helper           // pg_basebackup, initdb, scripts …
 
+	// Fencers are both processes of the fencer.
+	Fencers = Fencer | Second
 	// Server is PostgreSQL whole.
 	Server = Postmaster | Backend
 	// Node is everything of the member.
-	Node = Agent | Fencer | Server | EtcdProcess | Helper
+	Node = Agent | Fencers | Server | EtcdProcess | Helper
 )
 
 func (k Kind) String() string {
@@ -30,7 +33,7 @@ func (k Kind) String() string {
 		return "node"
 	}
 	var out []string
-	for i, name := range []string{"agent", "fencer", "postmaster", "backends", "etcd", "helpers"} {
+	for i, name := range []string{"agent", "fencer", "second fencer", "postmaster", "backends", "etcd", "helpers"} {
 		if k&(1<<i) != 0 {
 			out = append(out, name)
 		}
@@ -55,8 +58,10 @@ func (m *Member) kind(p Process, postmaster int) Kind {
 		return Postmaster
 	case p.CWD == m.DataDir() && p.Comm == "postgres":
 		return Backend
-	case p.Comm != "pgha-agent":
+	case !p.isOneOf([]string{filepath.Base(m.c.Options.Agent)}):
 		return Helper
+	case len(p.Args) > 2 && p.Args[1] == "fencer" && p.Args[2] == "--second":
+		return Second
 	case len(p.Args) > 1 && p.Args[1] == "fencer":
 		return Fencer
 	case len(p.Args) > 1 && p.Args[1] == "etcd":

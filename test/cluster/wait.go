@@ -81,6 +81,21 @@ func (c *Cluster) WaitHealthy(ctx context.Context, n int, timeout time.Duration)
 	return primary, err
 }
 
+// WaitSynchronous waits until commits on the primary wait for a standby, where the mode says that
+// they do: before that an acknowledged row is promised to nobody but the primary's disk.
+func (c *Cluster) WaitSynchronous(ctx context.Context, primary *Member, timeout time.Duration) error {
+	if c.Options.Mode == "" || c.Options.Mode == Asynchronous {
+		return nil
+	}
+	return c.WaitFor(ctx, timeout, "a synchronous standby of "+primary.Name, func(ctx context.Context) (bool, string) {
+		n, err := primary.SQL(ctx, "SELECT count(*) FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum')")
+		if err != nil {
+			return false, err.Error()
+		}
+		return n != "0", n + " synchronous standbys"
+	})
+}
+
 // WaitRole waits until the member answers the health check of a role (primary, replica, sync …).
 func (c *Cluster) WaitRole(ctx context.Context, m *Member, role string, timeout time.Duration) error {
 	return c.WaitFor(ctx, timeout, m.Name+" to be "+role, func(ctx context.Context) (bool, string) {
@@ -118,7 +133,7 @@ func (c *Cluster) Dump(ctx context.Context) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "---- cluster in %s ----\n", c.Dir)
 	for _, m := range c.Members {
-		found, err := m.Processes(Agent | Fencer | Postmaster | EtcdProcess | Helper)
+		found, err := m.Processes(Agent | Fencers | Postmaster | EtcdProcess | Helper)
 		fmt.Fprintf(&b, "== %s (%s): %s", m.Name, m.PG(), describeProcesses(found))
 		if err != nil {
 			fmt.Fprintf(&b, " (%v)", err)

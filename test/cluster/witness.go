@@ -5,9 +5,6 @@ import (
 	"time"
 )
 
-// witnessOffset keeps the ids of witnesses apart from each other and from ordinary writers.
-const witnessOffset = int64(1) << 40
-
 // Witness writes to every server directly and without end, over sessions that it never gives up:
 // the client of the old primary who has not heard that there is a new one. A standby refuses its
 // writes; two servers that both take them are a split brain, whoever the proxy points to.
@@ -19,9 +16,9 @@ type Witness struct {
 // StartWitness opens the sessions. The ledger's table must exist already.
 func (c *Cluster) StartWitness(ctx context.Context, hz int) (*Witness, error) {
 	w := &Witness{Ledger: NewLedger()}
-	for i, m := range c.Members {
+	for _, m := range c.Members {
 		writer, err := c.StartWriter(ctx, WriterOptions{
-			DSN: m.DSN(), Hz: hz, Sessions: 1, Offset: witnessOffset * int64(i+1), Unreachable: true,
+			DSN: m.DSN(), Hz: hz, Sessions: 1, Unreachable: true,
 			// Longer than any fault: what was sent before a freeze must be heard after the thaw.
 			StatementTimeout: 10 * time.Minute, Retry: 20 * time.Millisecond,
 			Ledger: w.Ledger,

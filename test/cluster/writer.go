@@ -28,8 +28,6 @@ type WriterOptions struct {
 	ConnectTimeout, StatementTimeout time.Duration
 	// Retry is the pause after a failure.
 	Retry time.Duration
-	// Offset keeps the ids of several writers apart.
-	Offset int64
 	// Unreachable: nothing need be acknowledged before StartWriter returns.
 	Unreachable bool
 	// Ledger to write into; default a new one.
@@ -90,7 +88,8 @@ func (c *Cluster) StartWriter(ctx context.Context, o WriterOptions) (*Writer, er
 		o.Ledger = NewLedger()
 	}
 	w := &Writer{Ledger: o.Ledger, c: c, o: o}
-	w.next.Store(o.Offset)
+	// No id is ever used twice in a run: a row of an earlier writer must not stand in for a lost one.
+	w.next.Store(c.writers.Add(1) << 32)
 	if !o.Unreachable {
 		if err := w.createTable(ctx); err != nil {
 			return nil, err

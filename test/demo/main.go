@@ -29,7 +29,7 @@ func main() {
 	flag.BoolVar(&o.keep, "keep", false, "leave the cluster running at the end")
 	flag.BoolVar(&o.stop, "stop", false, "take the cluster down at the end without asking")
 	flag.StringVar(&o.down, "down", "", "take down the cluster that was left in this `directory`, and do nothing else")
-	flag.StringVar(&o.mode, "mode", "quorum", "replication: quorum, sync or async")
+	flag.StringVar(&o.mode, "mode", string(cluster.AnyOne), "replication: any (commits wait for one standby), async, sync or quorum")
 	flag.DurationVar(&o.ttl, "ttl", 10*time.Second, "lifetime of the leader's lease")
 	flag.IntVar(&o.rate, "rate", 100, "writes per second")
 	flag.Parse()
@@ -49,20 +49,20 @@ func run(ctx context.Context, o options) error {
 	if o.keep && o.stop {
 		return errors.New("--keep and --stop exclude each other")
 	}
-	mode, err := synchronousMode(o.mode)
-	if err != nil {
+	options := cluster.Options{
+		Scope: "demo", Etcd: cluster.EtcdEmbedded, HAProxy: true, Block: "127.0.10",
+		ProxyPrimaryPort: 5000, ProxyReplicaPort: 5001, TTL: o.ttl, LoopWait: 3 * time.Second, RetryTimeout: 3 * time.Second,
+		DCS: map[string]any{"failsafe_mode": true},
+	}
+	if err := options.SetMode(cluster.Mode(o.mode)); err != nil {
 		return err
 	}
 	s := newScreen(os.Stdout)
 	s.title("pgha: a PostgreSQL cluster that survives its nodes")
 	s.say("Three nodes on loopback. On each of them: PostgreSQL, its agent, the agent's fencer, and a member of etcd.")
-	s.say("HAProxy in front; a client writes %d rows a second through it. Replication mode: %s.", o.rate, o.mode)
+	s.say("HAProxy in front; a client writes %d rows a second through it. %s", o.rate, modeText(options.Mode))
 	begin := time.Now()
-	c, err := cluster.Start(ctx, cluster.Options{
-		Scope: "demo", Etcd: cluster.EtcdEmbedded, HAProxy: true, Block: "127.0.10",
-		ProxyPrimaryPort: 5000, ProxyReplicaPort: 5001, TTL: o.ttl, LoopWait: 3 * time.Second, RetryTimeout: 3 * time.Second,
-		DCS: map[string]any{"synchronous_mode": mode, "failsafe_mode": true},
-	})
+	c, err := cluster.Start(ctx, options)
 	if err != nil {
 		return err
 	}
@@ -84,17 +84,12 @@ func run(ctx context.Context, o options) error {
 	return c.Release()
 }
 
-// synchronousMode is the mode as the dynamic configuration spells it.
-func synchronousMode(mode string) (any, error) {
-	switch mode {
-	case "quorum":
-		return "quorum", nil
-	case "sync":
-		return true, nil
-	case "async":
-		return false, nil
+// modeText says what an acknowledgement is worth.
+func modeText(mode cluster.Mode) string {
+	if mode == cluster.Asynchronous {
+		return "Commits wait for the primary's disk alone: the last rows before a crash may be lost."
 	}
-	return nil, fmt.Errorf("unknown mode %q: want quorum, sync or async", mode)
+	return "Commits wait for one of the standbys."
 }
 
 // leaveRunning asks, if there is somebody to ask. Without a terminal nobody would ever take the

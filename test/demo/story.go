@@ -47,27 +47,12 @@ func (s *story) start(ctx context.Context) (*cluster.Member, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.waitSynchronous(ctx, primary); err != nil {
+	if err := s.c.WaitSynchronous(ctx, primary, 30*time.Second); err != nil {
 		return nil, err
 	}
 	s.good("%s initialised the database, the others cloned it: ready in %s", primary.Name, seconds(time.Since(s.begin)))
 	s.table()
 	return primary, nil
-}
-
-// waitSynchronous waits until a commit waits for a standby: before that an acknowledged row is
-// promised to nobody but the primary's disk.
-func (s *story) waitSynchronous(ctx context.Context, primary *cluster.Member) error {
-	if s.o.mode == "async" {
-		return nil
-	}
-	return s.c.WaitFor(ctx, 30*time.Second, "a synchronous standby", func(ctx context.Context) (bool, string) {
-		n, err := primary.SQL(ctx, "SELECT count(*) FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum')")
-		if err != nil {
-			return false, err.Error()
-		}
-		return n != "0", n + " synchronous standbys"
-	})
 }
 
 func (s *story) loseNode(ctx context.Context, primary *cluster.Member) (*cluster.Member, error) {
@@ -145,7 +130,7 @@ func (s *story) heal(ctx context.Context, dead, primary *cluster.Member) error {
 
 func (s *story) switchover(ctx context.Context, from, to *cluster.Member) error {
 	s.chapter(4, "A planned switchover, under load")
-	if err := s.waitSynchronous(ctx, from); err != nil {
+	if err := s.c.WaitSynchronous(ctx, from, 30*time.Second); err != nil {
 		return err
 	}
 	seen := watch(ctx, s.c)

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -26,7 +27,7 @@ func census(all []cluster.Process) string {
 			servers++
 		case len(p.Args) > 1 && (p.Args[1] == "fencer" || p.Args[1] == "etcd"):
 			parts = append(parts, p.Args[1])
-		case p.Comm == "pgha-agent":
+		case len(p.Args) > 0 && filepath.Base(p.Args[0]) == "pgha-agent":
 			parts = append(parts, "agent")
 		default:
 			parts = append(parts, p.Comm)

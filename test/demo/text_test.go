@@ -36,12 +36,3 @@ func TestEventsAreToldInTheOrderInWhichTheyHappened(t *testing.T) {
 		t.Errorf("got %v", events)
 	}
 }
-
-func TestSynchronousModeRefusesWhatItDoesNotKnow(t *testing.T) {
-	if _, err := synchronousMode("maybe"); err == nil {
-		t.Error("an unknown mode was taken")
-	}
-	if mode, err := synchronousMode("quorum"); err != nil || mode != "quorum" {
-		t.Errorf("got %v, %v", mode, err)
-	}
-}

@@ -13,14 +13,16 @@ import (
 // TestKills kills every process of the primary's node, alone and together, in a cluster that
 // promises to lose nothing.
 func TestKills(t *testing.T) {
-	s := begin(t, quorum())
+	s := begin(t, durable(t))
 	for _, kinds := range []cluster.Kind{
 		cluster.Postmaster,
 		cluster.Server,
 		cluster.Agent | cluster.Server,
 		cluster.Fencer,
-		cluster.Agent | cluster.Fencer,
-		cluster.Agent | cluster.Fencer | cluster.Server,
+		cluster.Second,
+		cluster.Fencers,
+		cluster.Agent | cluster.Fencers,
+		cluster.Agent | cluster.Fencers | cluster.Server,
 		cluster.Node,
 	} {
 		s.chapter(fmt.Sprintf("kill -9 of %s", kinds), func(s *story) {
@@ -39,7 +41,7 @@ func TestKills(t *testing.T) {
 			s.outage(w, fault)
 			s.ok(old.PowerOn(s.ctx))
 			s.judge(nothingLost, fault, w, witness)
-			if kinds&cluster.Fencer != 0 && old.FencerPID() == 0 {
+			if kinds&cluster.Fencers != 0 && old.FencerPID() == 0 {
 				s.Errorf("%s has no fencer any more", old.Name)
 			}
 		})

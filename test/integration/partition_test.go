@@ -66,26 +66,12 @@ func TestPartitionsInAsynchronousMode(t *testing.T) {
 	})
 }
 
-// TestPartitionInQuorumMode cuts off a primary whose commits wait for a standby.
-func TestPartitionInQuorumMode(t *testing.T) {
-	o := quorum()
+// TestPartitionWhereCommitsWaitForAStandby cuts off a primary whose commits wait for a standby.
+func TestPartitionWhereCommitsWaitForAStandby(t *testing.T) {
+	o := durable(t)
 	o.Network = cluster.Namespaces
 	s := begin(t, o)
 	s.chapter("from everyone", func(s *story) { s.cutFromEveryone(nothingLost) })
-	s.chapter("from the standbys alone", func(s *story) {
-		w := s.load(cluster.WriterOptions{})
-		witness := s.witness()
-		old := s.settle()
-		fault := cluster.Mono()
-		s.ok(old.Partition(s.ctx, cluster.FromMembers))
-		// Its commits cannot be confirmed any more, so somebody else should serve.
-		successor, err := s.WaitPrimary(s.ctx, promoteTime, old)
-		s.ok(err)
-		s.resumed(w, successor)
-		s.outage(w, fault)
-		s.ok(old.Heal(s.ctx))
-		s.judge(nothingLost, fault, w, witness)
-	})
 }
 
 // cutFromEveryone isolates the primary: another one takes over, and the old one has stopped by its

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
+	"sync"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
@@ -118,6 +121,66 @@ func (a *Admin) Remove(ctx context.Context, member uint64) error {
 		return fmt.Errorf("remove member: %w", err)
 	}
 	return nil
+}
+
+// ErrMajority: without the member in question the others could not go on.
+var ErrMajority = errors.New("the remaining members would lose the majority")
+
+// CanStop says, as an error with the reason, why stopping one of the store's members now would take
+// the majority from the others. It asks each other voter whether it runs and knows a leader.
+func (a *Admin) CanStop(ctx context.Context, member uint64) error {
+	ctx, cancel := a.s.bound(ctx)
+	defer cancel()
+	all, err := a.MemberList(ctx)
+	if err != nil {
+		return fmt.Errorf("can stop: %w", err)
+	}
+	voters := slices.DeleteFunc(all, func(m Member) bool { return m.Learner })
+	if !slices.ContainsFunc(voters, func(m Member) bool { return m.ID == member }) {
+		return nil
+	}
+	alive := make([]bool, len(voters))
+	var wg sync.WaitGroup
+	for i, m := range voters {
+		wg.Go(func() { alive[i] = m.ID != member && a.alive(ctx, m) })
+	}
+	wg.Wait()
+	up, need := 0, len(voters)/2+1
+	var down []string
+	for i, m := range voters {
+		switch {
+		case alive[i]:
+			up++
+		case m.ID != member:
+			down = append(down, m.Name)
+		}
+	}
+	if up >= need {
+		return nil
+	}
+	return fmt.Errorf("%w: %d of %d are needed and %d would be left; not answering: %s", ErrMajority, need, len(voters), up, strings.Join(down, ", "))
+}
+
+// alive asks a member over a connection of its own: it need not be among the endpoints.
+func (a *Admin) alive(ctx context.Context, m Member) bool {
+	for _, u := range m.ClientURLs {
+		t, err := parseEndpoint(u, a.s.opts.Protocol, a.s.opts.DefaultPort)
+		if err != nil {
+			continue
+		}
+		e, err := newEndpoint(t, &a.s.opts)
+		if err != nil {
+			continue
+		}
+		st, err := do(ctx, e, func(ctx context.Context, e *endpoint) (*pb.StatusResponse, error) {
+			return e.maint.Status(ctx, &pb.StatusRequest{})
+		})
+		_ = e.conn.Close() // a connection for one question
+		if err == nil && st.Leader != 0 && len(st.Errors) == 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // Healthy says whether the store answers a linearizable read, and if not, why.

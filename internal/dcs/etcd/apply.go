@@ -2,7 +2,9 @@ package etcd
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -89,8 +91,9 @@ type writer[T any] struct {
 	done    func(T) bool
 	answers chan copyAnswer[T]
 	asked   []*endpoint
-	open    int // copies without an answer
-	unknown int // copies that were sent and whose fate will never be told
+	silent  []*endpoint // asked, and without an answer yet
+	open    int         // copies without an answer
+	unknown int         // copies that were sent and whose fate will never be told
 	// negative is a definite answer that says "no effect". It stands only if no other copy can have
 	// had one.
 	negative *copyAnswer[T]
@@ -110,7 +113,7 @@ func write[T any](ctx context.Context, s *Store, repeatable bool, call func(cont
 	w := &writer[T]{s: s, once: repeatable, done: done, answers: make(chan copyAnswer[T], len(order))}
 	launch := func() {
 		e := order[len(w.asked)]
-		w.asked = append(w.asked, e)
+		w.asked, w.silent = append(w.asked, e), append(w.silent, e)
 		w.open++
 		go func() {
 			callCtx, sent := withSent(ctx)
@@ -130,10 +133,18 @@ func write[T any](ctx context.Context, s *Store, repeatable bool, call func(cont
 				return a.value, nil
 			}
 			next = w.mayGoOn()
+			if w.negative != nil {
+				// An earlier copy may be the reason. Its answer has a moment left to say so.
+				timer.Reset(delay)
+			}
 		case <-timer.C:
-			next = w.once && w.negative == nil
+			if w.negative != nil {
+				cancel()
+				return zero, w.cutShort(errors.New("one endpoint refused, and another does not answer"))
+			}
+			next = w.once
 		case <-ctx.Done():
-			return zero, w.cutShort(ctx)
+			return zero, w.cutShort(context.Cause(ctx))
 		}
 		if next && len(w.asked) < len(order) {
 			launch()
@@ -146,6 +157,7 @@ func write[T any](ctx context.Context, s *Store, repeatable bool, call func(cont
 // take counts an answer. True: it settles the matter, the change took effect.
 func (w *writer[T]) take(a copyAnswer[T]) bool {
 	w.open--
+	w.silent = slices.DeleteFunc(w.silent, func(e *endpoint) bool { return e == a.from })
 	if a.err == nil && w.done(a.value) {
 		w.s.prefer(a.from, before(w.asked, a.from))
 		return true
@@ -186,13 +198,12 @@ func (w *writer[T]) verdict(ctx context.Context) (T, error) {
 	}
 }
 
-// cutShort is what the caller learns when time is up with copies still open. They are cancelled, and
-// may have been carried out all the same.
-func (w *writer[T]) cutShort(ctx context.Context) error {
-	for _, e := range w.asked {
+// cutShort is what the caller learns when copies are still open and are waited for no longer. They
+// are cancelled, and may have been carried out all the same.
+func (w *writer[T]) cutShort(cause error) error {
+	for _, e := range w.silent {
 		w.s.demote(e)
 	}
-	cause := context.Cause(ctx)
 	for range w.open {
 		a := <-w.answers // the context has ended, so every call returns
 		if w.take(a) {

@@ -104,6 +104,10 @@ func (sentHandler) HandleRPC(ctx context.Context, s stats.RPCStats) {
 	if _, ok := s.(*stats.OutHeader); !ok {
 		return
 	}
+	markSent(ctx)
+}
+
+func markSent(ctx context.Context) {
 	if sent, ok := ctx.Value(sentKey{}).(*atomic.Bool); ok {
 		sent.Store(true)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -84,7 +85,10 @@ func TestAHalfOpenEndpointIsNotNoticed(t *testing.T) {
 		{"lease gone", func(ctx context.Context, s *etcd.Store) error { _, err := s.LeaseGone(ctx, id); return err }},
 		{"grant", func(ctx context.Context, s *etcd.Store) error { _, err := s.Grant(ctx, 10*time.Second); return err }},
 		{"guarded write", func(ctx context.Context, s *etcd.Store) error {
-			res, err := s.Apply(ctx, dcs.RehangLeader("a", id, rev))
+			res, err := s.Apply(ctx, dcs.Txn{
+				If:   []dcs.Cmp{{Key: dcs.KeyLeader, Kind: dcs.CmpModRevision, Revision: rev}},
+				Then: []dcs.Op{{Key: dcs.KeyLeader, Value: []byte("a"), Lease: id}},
+			})
 			if err == nil && !res.Done {
 				return errors.New("not done")
 			}
@@ -135,11 +139,10 @@ func TestAHalfOpenEndpointIsNotNoticed(t *testing.T) {
 func TestAWatchLeavesASilentEndpoint(t *testing.T) {
 	th := startThree(t)
 	for _, m := range []mode{hanging, refusing} {
-		s, other := th.store(t, nil), th.store(t, func(o *etcd.Options) { o.Endpoints = o.Endpoints[1:] })
-		s2 := th.store(t, func(o *etcd.Options) { o.WatchProbe, o.WatchSilence = 500*time.Millisecond, 500*time.Millisecond })
-		_ = s
+		other := th.store(t, func(o *etcd.Options) { o.Endpoints = o.Endpoints[1:] })
+		s := th.store(t, func(o *etcd.Options) { o.WatchProbe, o.WatchSilence = 500*time.Millisecond, 500*time.Millisecond })
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-		updates := s2.Watch(ctx)
+		updates := s.Watch(ctx)
 		<-updates
 		th.proxies[0].set(m)
 		begin := time.Now()
@@ -147,14 +150,13 @@ func TestAWatchLeavesASilentEndpoint(t *testing.T) {
 		if _, err := other.Apply(ctx, dcs.PutConfig([]byte(want))); err != nil {
 			t.Fatal(err)
 		}
-		for {
+		for got := ""; got != want; {
 			u, ok := <-updates
 			if !ok {
-				t.Fatalf("mode %d: the watch ended", m)
+				t.Fatalf("mode %d: the watch ended; last value %q", m, got)
 			}
-			if kv, _ := u.Snapshot.Get(dcs.KeyConfig); string(kv.Value) == want {
-				break
-			}
+			kv, _ := u.Snapshot.Get(dcs.KeyConfig)
+			got = string(kv.Value)
 		}
 		if took := time.Since(begin); took > 2500*time.Millisecond {
 			t.Errorf("mode %d: the change came after %v", m, took)
@@ -254,6 +256,20 @@ func TestLeadershipOfTheStoreCanBeMoved(t *testing.T) {
 			return st[0].Leader == m.ID, fmt.Sprintf("%+v", st[0])
 		})
 	}
+	if err := s.Admin().CanStop(ctx, members[0].ID); err != nil {
+		t.Errorf("with all running: %v", err)
+	}
+	th.nodes[1].stop(t)
+	for _, m := range members {
+		if m.Name == "a" {
+			err = s.Admin().CanStop(ctx, m.ID)
+		}
+	}
+	if !errors.Is(err, etcd.ErrMajority) || !strings.Contains(err.Error(), "not answering: b") {
+		t.Errorf("with one of three down: got %v, want ErrMajority", err)
+	}
+	th.nodes[1].start(t)
+	th.nodes[1].ready(t)
 	for _, v := range s.Version(ctx) {
 		if v.Err != nil || v.Version != "3.4.23" {
 			t.Errorf("got %+v, want version 3.4.23", v)

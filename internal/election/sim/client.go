@@ -1,0 +1,86 @@
+package sim
+
+import (
+	"errors"
+	"time"
+
+	"github.com/pgha/pgha/internal/dcs"
+	"github.com/pgha/pgha/internal/election"
+)
+
+// storeClient is one agent's way to the store. Its methods have the outcomes of dcs.Store: done,
+// certainly not done, or unknown, and then either.
+type storeClient struct {
+	a *agent
+}
+
+// call sends a request. Do runs at the store; its error is the store's own answer.
+func (c storeClient) call(t *task, timeout time.Duration, write bool, do func() error) error {
+	w := c.a.w
+	var res error
+	o := w.net.rpc(t, w.store.index(), timeout, func(reply, refuse func()) {
+		if !w.store.up {
+			if w.chance(0.5) {
+				refuse()
+			}
+			return
+		}
+		res = do()
+		reply()
+	})
+	switch {
+	case o == answered:
+		return res
+	case o == silent && write:
+		return dcs.ErrUnknownOutcome
+	default:
+		return dcs.ErrUnavailable
+	}
+}
+
+func (c storeClient) grant(t *task, timeout, ttl time.Duration) (g dcs.Grant, err error) {
+	err = c.call(t, timeout, true, func() error {
+		g = c.a.w.store.grant(ttl)
+		return nil
+	})
+	return g, err
+}
+
+func (c storeClient) keepAlive(t *task, timeout time.Duration, id election.LeaseID) (ka dcs.KeepAlive, err error) {
+	err = c.call(t, timeout, false, func() error {
+		var ok bool
+		if ka, ok = c.a.w.store.keepAlive(id, c.a.n.index); !ok {
+			return dcs.ErrLeaseNotFound
+		}
+		return nil
+	})
+	return ka, err
+}
+
+func (c storeClient) prove(t *task, timeout time.Duration) (p dcs.Proof, err error) {
+	err = c.call(t, timeout, false, func() error {
+		p = c.a.w.store.prove()
+		return nil
+	})
+	return p, err
+}
+
+func (c storeClient) leaseGone(t *task, timeout time.Duration, id election.LeaseID) (gone bool, err error) {
+	err = c.call(t, timeout, false, func() error {
+		gone = c.a.w.store.leaseAt(id) < 0
+		return nil
+	})
+	return gone, err
+}
+
+func (c storeClient) apply(t *task, timeout time.Duration, txn dcs.Txn) (res dcs.TxnResult, err error) {
+	err = c.call(t, timeout, true, func() error {
+		var err error
+		res, err = c.a.w.store.apply(txn)
+		return err
+	})
+	return res, err
+}
+
+// errNot is the error of a step whose condition does not hold.
+func errNot(what string) error { return errors.New(what) }

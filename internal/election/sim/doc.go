@@ -1,0 +1,17 @@
+// Package sim runs whole clusters of the real core (election.Decide, the transaction builders and
+// the codec of internal/dcs) in a simulated world: true time and drifting clocks, a network that
+// delays, loses and holds back, a consensus store with leases, processes that are killed and frozen,
+// PostgreSQL servers with write-ahead logs and timelines, and clients that remember what was
+// acknowledged to them.
+//
+// Everything follows from one seed: the seed draws the configuration of the cluster, the kinds and
+// rates of faults, and every delay. One thread of control runs it; the sequential parts of the
+// simulated agents are coroutines that are resumed by the event queue only. So a seed that fails
+// once fails always, and its story can be told afterwards.
+//
+// A run has two phases. While faults happen, the invariants (checks.go) are looked at whenever the
+// state they speak about changes. Then everything is healed, and the cluster must become writable,
+// with all members streaming, within a stated time.
+//
+// For each invariant there is a deliberate bug (bugs.go) that the checks must catch.
+package sim

@@ -1,0 +1,332 @@
+package sim
+
+import (
+	"fmt"
+	"iter"
+	"math/rand/v2"
+	"time"
+)
+
+// event is something that happens at a moment of true time.
+type event struct {
+	at  time.Duration
+	seq uint64
+	fn  func()
+}
+
+// engine is the event queue and the one source of time and chance.
+type engine struct {
+	now  time.Duration
+	seq  uint64
+	heap []event
+	rng  *rand.Rand
+	hash uint64
+	// steps counts events, as a guard against a world that no longer moves on.
+	steps uint64
+}
+
+func newEngine(seed uint64) *engine {
+	return &engine{rng: rand.New(rand.NewPCG(seed, seed^0x9e3779b97f4a7c15)), hash: 14695981039346656037}
+}
+
+// at schedules an event. Events of one moment run in the order in which they were scheduled.
+func (e *engine) at(when time.Duration, fn func()) {
+	e.seq++
+	e.heap = append(e.heap, event{max(when, e.now), e.seq, fn})
+	for i := len(e.heap) - 1; i > 0; {
+		up := (i - 1) / 2
+		if !e.less(i, up) {
+			break
+		}
+		e.heap[i], e.heap[up] = e.heap[up], e.heap[i]
+		i = up
+	}
+}
+
+func (e *engine) after(d time.Duration, fn func()) { e.at(e.now+d, fn) }
+
+func (e *engine) less(i, j int) bool {
+	a, b := &e.heap[i], &e.heap[j]
+	return a.at < b.at || a.at == b.at && a.seq < b.seq
+}
+
+// step runs the next event, if it is due before the limit.
+func (e *engine) step(limit time.Duration) bool {
+	if len(e.heap) == 0 || e.heap[0].at > limit {
+		return false
+	}
+	ev := e.heap[0]
+	last := len(e.heap) - 1
+	e.heap[0] = e.heap[last]
+	e.heap[last] = event{}
+	e.heap = e.heap[:last]
+	for i := 0; ; {
+		c := 2*i + 1
+		if c >= last {
+			break
+		}
+		if c+1 < last && e.less(c+1, c) {
+			c++
+		}
+		if !e.less(c, i) {
+			break
+		}
+		e.heap[i], e.heap[c] = e.heap[c], e.heap[i]
+		i = c
+	}
+	e.now = ev.at
+	e.steps++
+	e.mix(uint64(ev.at))
+	ev.fn()
+	return true
+}
+
+// mix adds a number to the hash that tells two runs apart.
+func (e *engine) mix(v uint64) {
+	e.hash = (e.hash ^ v) * 1099511628211
+	e.hash ^= e.hash >> 29
+}
+
+// chance is true with a probability.
+func (e *engine) chance(p float64) bool { return e.rng.Float64() < p }
+
+// between draws a duration, evenly.
+func (e *engine) between(lo, hi time.Duration) time.Duration {
+	if hi <= lo {
+		return lo
+	}
+	return lo + time.Duration(e.rng.Int64N(int64(hi-lo)+1))
+}
+
+// tail draws a duration that is mostly near lo, and seldom up to hi.
+func (e *engine) tail(lo, hi time.Duration) time.Duration {
+	f := e.rng.Float64()
+	f = f * f * f * f
+	return lo + time.Duration(f*float64(hi-lo))
+}
+
+// proc is one process of a node. What happens to it while it is frozen waits until it thaws.
+type proc struct {
+	e       *engine
+	n       *node
+	alive   bool
+	frozen  int // how many reasons there are for it to stand still
+	pending []func()
+	tasks   []*task
+}
+
+// run does something in the process: now, after the thaw, or never.
+func (p *proc) run(fn func()) {
+	switch {
+	case !p.alive:
+	case p.frozen > 0:
+		p.pending = append(p.pending, fn)
+	default:
+		fn()
+	}
+}
+
+func (p *proc) freeze() { p.frozen++ }
+
+func (p *proc) thaw() {
+	if p.frozen == 0 {
+		return
+	}
+	p.frozen--
+	if p.frozen > 0 {
+		return
+	}
+	list := p.pending
+	p.pending = nil
+	for _, fn := range list {
+		p.e.at(p.e.now, func() { p.run(fn) })
+	}
+}
+
+// kill ends the process at once: nothing of it runs any more, not even cleaning up.
+func (p *proc) kill() {
+	p.alive, p.pending = false, nil
+	list := p.tasks
+	p.tasks = nil
+	for _, t := range list {
+		t.end()
+	}
+}
+
+// task is a sequential part of a process: code that waits. It is a coroutine, resumed only by
+// events of the queue.
+type task struct {
+	p    *proc
+	next func() (struct{}, bool)
+	stop func()
+	park func(struct{}) bool
+	// gen numbers the waits, so that a wake-up meant for an earlier one is ignored.
+	gen  uint64
+	done bool
+	// called off: waits end early, unless they are shielded.
+	cancelled, shielded bool
+	timedOut            bool
+}
+
+// ended is what unwinds a task whose process was killed.
+type ended struct{}
+
+// spawn starts a task.
+func (p *proc) spawn(fn func(*task)) *task {
+	t := &task{p: p}
+	t.next, t.stop = iter.Pull(iter.Seq[struct{}](func(yield func(struct{}) bool) {
+		defer func() {
+			if r := recover(); r != nil {
+				if _, ok := r.(ended); !ok {
+					panic(r)
+				}
+			}
+		}()
+		t.park = yield
+		fn(t)
+	}))
+	p.tasks = append(p.tasks, t)
+	p.e.at(p.e.now, func() { t.fire(0, false) })
+	return t
+}
+
+// fire ends the wait of a number, if that is still the one.
+func (t *task) fire(gen uint64, timeout bool) {
+	if t.done || t.gen != gen {
+		return
+	}
+	t.p.run(func() {
+		if t.done || t.gen != gen {
+			return
+		}
+		t.gen++
+		t.timedOut = timeout
+		if _, more := t.next(); !more {
+			t.done = true
+			t.p.drop(t)
+		}
+	})
+}
+
+func (p *proc) drop(t *task) {
+	for i := range p.tasks {
+		if p.tasks[i] == t {
+			p.tasks = append(p.tasks[:i], p.tasks[i+1:]...)
+			return
+		}
+	}
+}
+
+func (t *task) end() {
+	if !t.done {
+		t.done = true
+		t.stop()
+	}
+}
+
+// wait parks until something fires this wait. It returns false if the time ran out or the task
+// was called off.
+func (t *task) wait() bool {
+	if !t.park(struct{}{}) {
+		panic(ended{})
+	}
+	return !t.timedOut && !t.called()
+}
+
+func (t *task) called() bool { return t.cancelled && !t.shielded }
+
+// cancel calls the task off: its present wait ends.
+func (t *task) cancel() {
+	t.cancelled = true
+	if !t.shielded {
+		gen := t.gen
+		t.p.e.at(t.p.e.now, func() { t.fire(gen, true) })
+	}
+}
+
+// sleep waits for a time of the node's own clock. It returns false if the task was called off.
+func (t *task) sleep(d time.Duration) bool {
+	if t.called() {
+		return false
+	}
+	gen := t.gen
+	t.p.e.after(t.p.n.trueTime(d), func() { t.fire(gen, true) })
+	t.wait()
+	return !t.called()
+}
+
+// signal wakes the tasks that wait for it. A raised signal that nobody waits for stays raised.
+type signal struct {
+	e      *engine
+	raised bool
+	queue  []waiter
+}
+
+type waiter struct {
+	t   *task
+	gen uint64
+}
+
+// raise wakes everybody who waits, or the next one to come.
+func (s *signal) raise() {
+	if len(s.queue) == 0 {
+		s.raised = true
+		return
+	}
+	list := s.queue
+	s.queue = nil
+	for _, w := range list {
+		s.e.at(s.e.now, func() { w.t.fire(w.gen, false) })
+	}
+}
+
+// on waits for a signal, at most d of the node's clock. Zero or less: without bound.
+func (t *task) on(s *signal, d time.Duration) bool {
+	if t.called() {
+		return false
+	}
+	if s.raised {
+		s.raised = false
+		return true
+	}
+	gen := t.gen
+	s.queue = append(s.queue, waiter{t, gen})
+	if d > 0 {
+		t.p.e.after(t.p.n.trueTime(d), func() { t.fire(gen, true) })
+	}
+	ok := t.wait()
+	if !ok {
+		s.forget(t, gen)
+	}
+	return ok
+}
+
+func (s *signal) forget(t *task, gen uint64) {
+	for i, w := range s.queue {
+		if w.t == t && w.gen == gen {
+			s.queue = append(s.queue[:i], s.queue[i+1:]...)
+			return
+		}
+	}
+}
+
+// clock is a node's own boottime: it runs a little faster or slower than true time.
+type clock struct {
+	since time.Duration // true time of the last start
+	base  time.Duration // what it showed then
+	rate  int64         // in 1/4096; 4096 is true
+}
+
+const trueRate = 4096
+
+func (c *clock) read(now time.Duration) time.Duration {
+	return c.base + time.Duration(int64(now-c.since)*c.rate/trueRate)
+}
+
+// duration says how much true time passes while the clock moves on by d.
+func (c *clock) duration(d time.Duration) time.Duration {
+	return time.Duration((int64(d)*trueRate + c.rate - 1) / c.rate)
+}
+
+// line formats a moment of true time for a story.
+func line(at time.Duration) string { return fmt.Sprintf("%9.3fs", at.Seconds()) }

@@ -118,7 +118,6 @@ func (a *Agent) Run(ctx context.Context) error {
 	err := g.Wait()
 	a.jobs.cancelAndWait()
 	a.wg.Wait()
-	a.guard.close()
 	if errors.Is(err, errStopped) || errors.Is(err, context.Canceled) {
 		return nil
 	}
@@ -193,9 +192,23 @@ func (a *Agent) loop(ctx context.Context) error {
 		a.tendEtcd(ctx, view)
 		a.metrics.loop(Now() - start)
 		if plan.Rule == "stop.done" && a.jobs.kind() == election.JobNone {
+			a.lastWord(ctx, view)
 			return errStopped
 		}
 		wake = a.nextWake(view, plan)
+	}
+}
+
+// lastWord publishes the stopped state; the key stays until its lease runs out (row H-233).
+func (a *Agent) lastWord(ctx context.Context, v election.View) {
+	if v.Lease == 0 {
+		return
+	}
+	wctx, cancel := context.WithTimeout(ctx, storeCall)
+	defer cancel()
+	value := dcs.EncodeMember(a.memberData(a.State(), v))
+	if _, err := a.store.Apply(wctx, dcs.PutMember(v.Self.Name, v.Lease, value)); err != nil {
+		a.log.Warn("stopped state not published", zap.Error(err))
 	}
 }
 

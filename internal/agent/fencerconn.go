@@ -100,9 +100,12 @@ func (g *fencerConn) run(ctx context.Context) error {
 		g.a.keeper.rearm(ctx)
 		g.a.lookNow()
 		g.a.poke()
+		// Events ends with the connection: by the fencer's death, or by ours.
+		unhook := context.AfterFunc(ctx, func() { _ = c.Close() })
 		for ev := range c.Events() {
 			g.event(ev)
 		}
+		unhook()
 		g.mu.Lock()
 		g.client = nil
 		g.mu.Unlock()
@@ -118,16 +121,6 @@ func (g *fencerConn) connect(ctx context.Context) (*fencer.Client, fencer.State,
 	cctx, cancel := context.WithTimeout(ctx, fencerConnect)
 	defer cancel()
 	return fencer.Connect(cctx, g.a.opt.Fencer, fencer.Hello{Name: g.a.opt.Config.Name, Incarnation: g.a.opt.Incarnation})
-}
-
-// close ends the connection; fencer and server stay.
-func (g *fencerConn) close() {
-	g.mu.Lock()
-	c := g.client
-	g.mu.Unlock()
-	if c != nil {
-		_ = c.Close()
-	}
 }
 
 func (g *fencerConn) event(ev fencer.Event) {

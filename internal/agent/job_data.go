@@ -47,10 +47,7 @@ func (a *Agent) bootstrap(ctx context.Context, v election.View) (err error) {
 	}
 	var cfg *config.Config
 	a.facts.with(func(f *facts) { cfg = f.cfg })
-	if err := a.pg.InitDB(ctx, postgres.InitOptions{Options: options(cfg.Bootstrap.InitDB)}, a.jobs.setProgress); err != nil {
-		return fmt.Errorf("bootstrap: %w", err)
-	}
-	if err := a.pg.MarkUnfinished("bootstrap"); err != nil {
+	if err := a.pg.InitDB(ctx, postgres.InitOptions{Options: options(cfg.Bootstrap.InitDB), KeepMark: true}, a.jobs.setProgress); err != nil {
 		return fmt.Errorf("bootstrap: %w", err)
 	}
 	if err := a.bootstrapRoles(ctx, v, cfg); err != nil {

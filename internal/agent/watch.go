@@ -111,9 +111,15 @@ func vacancyAfter(v election.Vacancy, before, after election.Cluster, vanished [
 		// Gone before this agent looked: the last reign tells which lease it hung on.
 		gone.Lease = after.Reign.Lease
 	}
-	// A key that came and went between two snapshots is newer than the one seen before.
+	// The store's own word about what was deleted is newer than the last snapshot: the key may have
+	// come and gone in between, or hung on another lease at its end. If the store does not know any
+	// more (its history is compacted), the last value seen must not be believed either.
 	for _, kv := range vanished {
-		if kv.Key == dcs.KeyLeader && kv.ModRevision > gone.Revision {
+		switch {
+		case kv.Key != dcs.KeyLeader:
+		case kv.ModRevision == 0:
+			gone = election.Vacancy{Since: now, Replaced: true}
+		case kv.ModRevision > gone.Revision:
 			gone = election.Vacancy{Since: now, Revision: kv.ModRevision, Lease: kv.Lease}
 		}
 	}

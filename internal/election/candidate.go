@@ -13,7 +13,7 @@ func ineligible(v *View) string {
 	c := v.Store.Cluster
 	byHand := c.Failover.Candidate == v.Self.Name
 	switch {
-	case v.Self.Tags.NoFailover || (v.Self.Tags.FailoverPriority <= 0 && !byHand):
+	case v.Self.Tags.NoFailover:
 		return "it is tagged nofailover"
 	case v.Policy.StandbyCluster:
 		return "the configuration asks for a standby cluster, which this version does not lead"
@@ -31,6 +31,8 @@ func ineligible(v *View) string {
 		return "the cluster is synchronous and this member is not in its set"
 	case len(c.Failsafe) > 0 && v.Policy.FailsafeMode && !inFailsafe(c.Failsafe, v.Self.Name):
 		return "failsafe mode is on and this member is not in its list"
+	case v.Local.LSN == 0 || v.Local.Timeline == 0:
+		return "its own position is not known"
 	case v.Local.Timeline < clusterTimeline(c):
 		return fmt.Sprintf("its timeline %d is behind the cluster's %d", v.Local.Timeline, clusterTimeline(c))
 	case !byHand && behind(c.Status.Optime, v.Local.LSN) > v.Policy.MaximumLag:
@@ -98,7 +100,7 @@ func vacancyWhy(v *View) string {
 		return ""
 	case gap.Lease != 0 && gap.LeaseGone == Yes:
 		return ""
-	case gap.Lease == 0 && gap.Revision == 0 && c.Reign.Epoch == 0 && onlyPghaSoFar(v):
+	case gap.Lease == 0 && gap.Revision == 0 && nobodyEverLed(c) && onlyPghaSoFar(v):
 		// Nobody ever led under this store: there is no former holder to wait for.
 		return ""
 	case v.Now-gap.Since >= VacancyWait(v.Policy.TTL, v.Policy.Margin):
@@ -107,16 +109,23 @@ func vacancyWhy(v *View) string {
 	return "the former leader's lease may still be running"
 }
 
+// nobodyEverLed says that the store bears no trace of a leader: no reign of a pgha member, and
+// neither the position nor the history that a Patroni leader publishes.
+func nobodyEverLed(c Cluster) bool {
+	return c.Reign.Epoch == 0 && c.Status.ModRevision == 0 && !c.HistorySeen
+}
+
 // released says that the release record speaks of the very key that is gone.
 func released(c Cluster, gap Vacancy) bool {
-	if c.Release.LeaderRevision == 0 {
-		return false
+	if c.Release.LeaderRevision == 0 || c.Release.ModRevision <= c.Reign.ModRevision {
+		return false // no record, or one of an older reign
 	}
 	if gap.Revision != 0 {
 		return c.Release.LeaderRevision == gap.Revision
 	}
-	// The key was gone before this agent looked. The record counts if no reign began after it.
-	return c.Release.ModRevision > c.Reign.ModRevision
+	// The key was gone before this agent looked. A Patroni leader leaves no reign, but publishes
+	// its position: a record older than that is not of the last leader.
+	return c.Release.ModRevision >= c.Status.ModRevision
 }
 
 // onlyPghaSoFar says that no Patroni is about, which could have led without leaving a trace.
@@ -151,7 +160,9 @@ func better(v *View) string {
 			continue
 		case p.LSN > v.Local.LSN:
 			return fmt.Sprintf("%s is %d bytes ahead", p.Name, uint64(p.LSN-v.Local.LSN))
-		case p.LSN == v.Local.LSN && p.Priority > v.Self.Tags.FailoverPriority:
+		case p.LSN == v.Local.LSN && p.Priority > v.Self.Tags.FailoverPriority && p.Name != c.Reign.Holder:
+			// The former leader's priority does not count: it has just failed at it, or was asked
+			// to go (row H-037).
 			return fmt.Sprintf("%s is as far and has the higher failover_priority", p.Name)
 		}
 	}

@@ -2,6 +2,12 @@ package election
 
 import "time"
 
+// IDs that no row of the table bears: both stand for a defect.
+const (
+	ruleRefused RuleID = "guard.refused"
+	ruleNone    RuleID = "decide.none"
+)
+
 // rule is one row of the decision table. When and Then look at nothing but the View.
 type rule struct {
 	id  RuleID
@@ -29,8 +35,8 @@ func Decide(v View) Plan {
 		}
 		return guarded(&v, p)
 	}
-	// The last role rule always applies; getting here is a defect, shown as one.
-	return Plan{Rule: "none", Reason: "no rule applies", Trouble: true}
+	// Every View has a rule (the exhaustive walk shows it); getting here is a defect, shown as one.
+	return Plan{Rule: ruleNone, Reason: "no rule applies", Trouble: true}
 }
 
 // roleRules lists the role rules in order of precedence: what stops everything, the running job,
@@ -69,7 +75,7 @@ func blockRules() []rule {
 		{
 			id:   "store.unread",
 			doc:  "The consensus store has not been read yet in this life of the agent: nothing is known, nothing is done. The fencer watches a running server meanwhile.",
-			when: func(v *View) bool { return !v.Store.Seen },
+			when: func(v *View) bool { return !v.Store.Seen && !v.Stopping },
 			then: func(v *View) Plan {
 				return trouble("the consensus store has not answered yet", "an answer from any etcd endpoint")
 			},
@@ -90,7 +96,7 @@ func blockRules() []rule {
 			when: func(v *View) bool {
 				in := v.Store.Cluster.Initialize
 				return in.State == BootstrapDone && v.Local.SystemID != "" && v.Local.SystemID != in.SystemID &&
-					v.Job.Kind == JobNone
+					v.Job.Kind == JobNone && !v.Stopping
 			},
 			then: systemMismatch,
 		},
@@ -171,11 +177,21 @@ func cancelledByStop(k JobKind) bool {
 func stopRules() []rule {
 	return []rule{
 		{
-			id:   "stop.release",
-			doc:  "Told to stop, and the server is proven down: the leader key is given up with a release record, so that a successor need not wait.",
-			when: func(v *View) bool { return v.Stopping && v.Local.Server == ServerDown && v.Own.Held() },
+			id:  "stop.release",
+			doc: "Told to stop, and the server is proven down: the leader key is given up with a release record, so that a successor need not wait.",
+			when: func(v *View) bool {
+				return v.Stopping && v.Local.Server == ServerDown && v.Own.Held() && v.Now < v.Own.ExpiresAt() && !v.keyTaken()
+			},
 			then: func(v *View) Plan {
 				return Plan{Reason: "stopping: the server is down", Actions: []Action{ReleaseLeader{Why: "agent stopped"}}}
+			},
+		},
+		{
+			id:   "stop.forget",
+			doc:  "Told to stop, the server is proven down, and the title is over or another's: there is nothing left to release, whether the store answers or not.",
+			when: func(v *View) bool { return v.Stopping && v.Local.Server == ServerDown && v.Own.Held() },
+			then: func(v *View) Plan {
+				return Plan{Reason: "stopping: the server is down and the leader key is lost", Actions: []Action{ForgetLeader{}}}
 			},
 		},
 		{

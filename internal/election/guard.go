@@ -1,13 +1,16 @@
 package election
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // guarded is the second opinion: the few sacred rules, checked again on the finished plan, in
 // other words than the rules that made it. A plan that breaks one is dropped, and the cluster is
 // left as it is; the fencer's deadline stands behind that. The reason says what was refused.
 func guarded(v *View, p Plan) Plan {
 	if why := Violation(*v, p); why != "" {
-		return Plan{Rule: "guard.refused", Trouble: true, Reason: fmt.Sprintf("plan of rule %s refused: %s", p.Rule, why)}
+		return Plan{Rule: ruleRefused, Trouble: true, Reason: fmt.Sprintf("plan of rule %s refused: %s", p.Rule, why)}
 	}
 	return p
 }
@@ -83,10 +86,8 @@ func writableViolation(v *View) string {
 	case v.Store.Cluster.Leader.Present && v.Store.Cluster.Revision > v.Own.Revision &&
 		v.Store.Cluster.Leader.ModRevision != v.Own.Revision:
 		return "a writable server while the leader key is another's"
-	case v.Own.Sent+v.Own.TTL-v.Now <= 2*v.Policy.Margin:
+	case v.Own.Sent+v.Own.TTL-v.Now <= 2*guardMargin(v):
 		return "a writable server within the safety margin of the lease"
-	case v.Policy.Margin < MarginFloor(v.Own.TTL):
-		return "a safety margin below its floor"
 	case !v.Fencer.Alive:
 		return "a writable server without a fencer"
 	case v.Local.SystemID != "" && v.Store.Cluster.Initialize.State == BootstrapDone &&
@@ -96,21 +97,28 @@ func writableViolation(v *View) string {
 	return ""
 }
 
+// guardMargin is the configured margin, or the floor that is sound for the granted time to live.
+func guardMargin(v *View) time.Duration {
+	return max(v.Policy.Margin, v.Own.TTL/8+300*time.Millisecond)
+}
+
 func acquireViolation(v *View) string {
 	gap := v.Store.Vacancy
 	switch {
 	case v.Store.Cluster.Leader.Present:
 		return "the leader key is taken while it is there"
-	case v.Own.Held() && v.Now < v.Own.Sent+v.Own.TTL-2*v.Policy.Margin:
+	case v.Own.Held() && v.Now < v.Own.Sent+v.Own.TTL-2*guardMargin(v):
 		return "" // its own key, deleted under it
+	case gap.Since != 0 && v.Now-gap.Since >= v.Policy.TTL+v.Policy.Margin:
+		return ""
+	case gap.Replaced:
+		return "the leader key is taken on the word of another store than the one that held it"
 	case v.Store.Cluster.Release.LeaderRevision != 0 && v.Store.Cluster.Release.LeaderRevision >= gap.Revision &&
 		v.Store.Cluster.Release.ModRevision > v.Store.Cluster.Reign.ModRevision:
 		return ""
-	case gap.LeaseGone == Yes:
+	case gap.Lease != 0 && gap.LeaseGone == Yes:
 		return ""
-	case gap.Since != 0 && v.Now-gap.Since >= v.Policy.TTL+v.Policy.Margin:
-		return ""
-	case v.Store.Cluster.Reign.Epoch == 0 && gap.Revision == 0:
+	case v.Store.Cluster.Reign.Epoch == 0 && v.Store.Cluster.Status.ModRevision == 0 && gap.Revision == 0:
 		return ""
 	}
 	return "the leader key is taken while its last lease may still be running"
@@ -130,6 +138,8 @@ func destroyViolation(v *View, source string) string {
 		return "data is overwritten while the leader does not serve"
 	case source == "" || source == v.Self.Name:
 		return "data is overwritten from no other member"
+	case v.Local.Divergence == DivergenceWrongOwner && v.Local.DivergenceFor == c.Leader.ModRevision:
+		return "data is overwritten from another system"
 	case v.Local.Role == RolePrimary && v.Local.Server == ServerRunning:
 		return "data of a running primary is overwritten"
 	case v.Local.Data == DataUnknown || v.Local.Data == DataForeign || v.Local.Data == DataUnreadable:

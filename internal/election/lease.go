@@ -33,10 +33,15 @@ type Own struct {
 func (o Own) Held() bool { return o.Revision != 0 }
 
 // DemoteAt is when the agent gives up by itself.
-func (o Own) DemoteAt(margin time.Duration) Instant { return o.Sent + o.TTL - 2*margin }
+func (o Own) DemoteAt(margin time.Duration) Instant { return o.Sent + o.TTL - 2*o.sound(margin) }
 
 // FenceAt is when the fencer silences the server.
-func (o Own) FenceAt(margin time.Duration) Instant { return o.Sent + o.TTL - margin }
+func (o Own) FenceAt(margin time.Duration) Instant { return o.Sent + o.TTL - o.sound(margin) }
+
+// sound is the margin, but never below the floor for the time to live that the store granted: that
+// may be longer than the configured one, which the margin was made for (a lowered ttl that has not
+// reached the lease yet, or a store with a minimum of its own).
+func (o Own) sound(margin time.Duration) time.Duration { return max(margin, MarginFloor(o.TTL)) }
 
 // ExpiresAt is the earliest moment at which the store may give the key to another.
 func (o Own) ExpiresAt() Instant { return o.Sent + o.TTL }
@@ -47,4 +52,4 @@ func RenewEvery(ttl time.Duration) time.Duration { return ttl / 3 }
 // VacancyWait is how long a candidate waits before it takes a key that vanished without a release
 // record and without word that its lease is gone: a deleted key is not an expired lease
 // (safety review, hole 5).
-func VacancyWait(ttl, margin time.Duration) time.Duration { return ttl + margin }
+func VacancyWait(ttl, margin time.Duration) time.Duration { return ttl + max(margin, MarginFloor(ttl)) }

@@ -78,8 +78,7 @@ func reconcileRules() []reconcileRule {
 			id:  "reconcile.failover_done",
 			doc: "The failover request named this member, which leads now: it is cleared.",
 			when: leads(func(v *View) bool {
-				f := v.Store.Cluster.Failover
-				return f.Candidate == v.Self.Name && f.Leader != v.Self.Name && f.ModRevision < v.Own.Revision
+				return v.requestDone()
 			}),
 			then: func(v *View) Action {
 				return ClearFailover{Revision: v.Store.Cluster.Failover.ModRevision, Why: "done"}
@@ -102,6 +101,7 @@ func slotMembers(v *View) []string {
 		}
 		names = append(names, m.Name)
 	}
+	slices.Sort(names)
 	return names
 }
 

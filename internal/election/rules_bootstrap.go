@@ -13,16 +13,19 @@ func bootstrapRules() []rule {
 		{
 			id:   "bootstrap.adopt_existing",
 			doc:  "The store knows no cluster, and this directory holds one that was a primary: its identifier becomes the cluster's.",
-			when: free(BootstrapNever, func(v *View) bool { return v.Local.Data == DataCluster && !v.Local.Signal }),
+			when: free(BootstrapNever, func(v *View) bool { return v.Local.Data == DataCluster && !v.Local.Signal && v.Local.SystemID != "" }),
 			then: func(*View) Plan {
 				return Plan{Reason: "the cluster is made from the existing data directory", Actions: []Action{WriteInitialize{}}}
 			},
 		},
 		{
 			id:   "bootstrap.only_standby",
-			doc:  "The store knows no cluster, and this directory is a standby's: the primary's agent must start first.",
+			doc:  "The store knows no cluster, and this directory is a standby's (or its identifier cannot be read): the primary's agent must start first.",
 			when: free(BootstrapNever, func(v *View) bool { return v.Local.Data == DataCluster }),
-			then: func(*View) Plan {
+			then: func(v *View) Plan {
+				if !v.Local.Signal {
+					return trouble("the store knows no such cluster, and the system identifier here cannot be read", "a readable pg_control")
+				}
 				return trouble("the store knows no such cluster, and this server is a standby", "the start of the primary's agent")
 			},
 		},
@@ -50,9 +53,9 @@ func bootstrapRules() []rule {
 		},
 		{
 			id:  "bootstrap.run",
-			doc: "This member won the claim: initdb, start, roles, publish.",
+			doc: "This member won the claim: initdb, start, roles, publish. Never into a directory that holds something else.",
 			when: free(BootstrapRunning, func(v *View) bool {
-				return v.Store.Cluster.Initialize.Runner == v.Self.Name && v.Lease != 0
+				return v.Store.Cluster.Initialize.Runner == v.Self.Name && v.Lease != 0 && fillable(v)
 			}),
 			then: func(v *View) Plan {
 				return Plan{Reason: "this member makes the cluster", Actions: []Action{Bootstrap{}}}
@@ -80,6 +83,10 @@ func bootstrapRules() []rule {
 			then: func(v *View) Plan {
 				in := v.Store.Cluster.Initialize
 				p := Plan{Reason: "waiting for " + in.Runner + " to make the cluster", Change: "a leader", Wake: time.Second}
+				if in.Runner == v.Self.Name {
+					p = trouble("this member claimed to make the cluster, and its data directory holds something else",
+						"the end of the claim's lease, or an operator who removes the initialize key")
+				}
 				if in.Runner == "" {
 					p = trouble("somebody began to make the cluster and left no word of who", "its end, or an operator who removes the initialize key")
 				}

@@ -39,6 +39,12 @@ func (v *View) notYet(kind JobKind) time.Duration {
 // foreign says that another member (or another life of this one) holds the leader key.
 func (v *View) foreign() bool { return v.Store.Cluster.Leader.Present && !v.Own.Held() }
 
+// writable says that the server is a primary, or is on its way to be one.
+func (v *View) writable() bool {
+	return v.Local.Role == RolePrimary && (v.Local.Server == ServerRunning || v.Local.Server == ServerSilent ||
+		v.Local.Server == ServerStarting && !v.Local.Signal)
+}
+
 // source is the member to stream and clone from: the one named by replicatefrom if it runs, else
 // the leader (rows H-089, H-100).
 func (v *View) source() (Member, bool) {
@@ -87,12 +93,9 @@ func memberRules() []rule {
 	}
 	all := []rule{
 		{
-			id:  "member.demote",
-			doc: "The server is a primary while the leader key is another's: it is silenced at once.",
-			when: member(func(v *View) bool {
-				return v.Local.Role == RolePrimary && (v.Local.Server == ServerRunning || v.Local.Server == ServerSilent ||
-					v.Local.Server == ServerStarting && !v.Local.Signal)
-			}),
+			id:   "member.demote",
+			doc:  "The server is a primary while the leader key is another's: it is silenced at once.",
+			when: member((*View).writable),
 			then: func(v *View) Plan {
 				return trouble("the server is a primary, and "+v.Store.Cluster.Leader.Name+" holds the leader key", "",
 					Demote{Why: "another member leads"})
@@ -142,9 +145,9 @@ func memberDataRules(data func(DataState) func(*View) bool) []rule {
 		},
 		{
 			id:  "member.clone",
-			doc: "The data directory is empty, or holds only our own unfinished copy, and a source is known: clone from it.",
+			doc: "The data directory is empty, or holds only our own unfinished copy, and a source is known: clone from it. Not while paused (row H-009).",
 			when: func(v *View) bool {
-				return (data(DataEmpty)(v) || data(DataPartial)(v)) && v.Local.Server == ServerDown
+				return (data(DataEmpty)(v) || data(DataPartial)(v)) && v.Local.Server == ServerDown && !v.Policy.Pause
 			},
 			then: clonePlan,
 		},
@@ -158,8 +161,9 @@ func clonePlan(v *View) Plan {
 		return Plan{Reason: "waiting for the bootstrap to finish", Change: "a leader that serves"}
 	case !ok:
 		return Plan{Reason: "nothing to clone from yet", Change: "a leader with a connection address"}
-	case src.Name == v.Store.Cluster.Leader.Name && !v.leaderServes():
-		return Plan{Reason: "the leader " + src.Name + " does not serve yet", Change: "its promotion"}
+	case !v.leaderServes():
+		// Even a copy from another standby waits: without a leader it could not follow anybody.
+		return Plan{Reason: "the leader " + v.Store.Cluster.Leader.Name + " does not serve yet", Change: "its promotion"}
 	case v.notYet(JobClone) > 0:
 		return waitFor(v, JobClone, "the clone")
 	}
@@ -175,20 +179,20 @@ func memberDownRules(member func(func(*View) bool) func(*View) bool) []rule {
 		return member(func(v *View) bool { return v.Local.Server == ServerDown && when(v) })
 	}
 	return []rule{
+		reinitRule(member),
 		{
 			id:   "member.pause_down",
 			doc:  "Paused: a server that is down is not started.",
 			when: down(func(v *View) bool { return v.Policy.Pause }),
 			then: idle("paused: the server is down and stays so", "the end of the pause"),
 		},
-		reinitRule(member),
 		{
 			id: "member.start_bad_data",
 			doc: "The server does not start because of what is in its data directory (not because of a port, a disk or a permission): " +
 				"the directory is moved aside and cloned anew.",
 			when: down(func(v *View) bool {
 				r := v.Result(JobStart)
-				return r.Class == ClassData && r.Failures >= 2
+				return r.Class == ClassData && r.Failures >= 2 && v.diverged() != DivergenceWrongOwner
 			}),
 			then: func(v *View) Plan { return recloneOr(v, "the server does not start: "+v.Result(JobStart).Err) },
 		},
@@ -246,10 +250,17 @@ func reinitRule(member func(func(*View) bool) func(*View) bool) rule {
 			if c, _ := v.command(CommandReinit); c.FromLeader {
 				src, ok = v.Store.Cluster.Member(v.Store.Cluster.Leader.Name)
 			}
-			if !ok || !v.leaderServes() {
+			why := ""
+			switch {
+			case !ok || !v.leaderServes():
+				why = "the leader does not serve"
+			case v.diverged() == DivergenceWrongOwner:
+				why = "the leader serves another system"
+			}
+			if why != "" {
 				c, _ := v.command(CommandReinit)
-				return Plan{Reason: "reinitialize refused: the leader does not serve", Trouble: true,
-					Actions: []Action{RefuseCommand{Command: c.ID, Why: "the leader does not serve"}}}
+				return Plan{Reason: "reinitialize refused: " + why, Trouble: true,
+					Actions: []Action{RefuseCommand{Command: c.ID, Why: why}}}
 			}
 			return Plan{Reason: "an operator asked for a fresh copy", Actions: []Action{Clone{Source: src.Name, ConnURL: src.ConnURL}}}
 		},
@@ -262,7 +273,8 @@ func divergedRule(id RuleID, applies func(func(*View) bool) func(*View) bool) ru
 		doc: "The local history went its own way: pg_rewind brings it back, and when that is impossible the directory is moved aside and cloned. What is lost is counted first.",
 		when: applies(func(v *View) bool {
 			d := v.diverged()
-			return (d == DivergenceRewind || d == DivergenceClone || d == DivergenceWrongOwner) && !v.Policy.Pause
+			return (d == DivergenceRewind || d == DivergenceClone || d == DivergenceWrongOwner) && !v.Policy.Pause &&
+				v.Local.Data == DataCluster
 		}),
 		then: func(v *View) Plan {
 			switch {
@@ -352,11 +364,11 @@ func memberRunningRules(member func(func(*View) bool) func(*View) bool) []rule {
 		},
 		{
 			id:  "member.offer",
-			doc: "A switchover names this member: it offers its lease, so that the leader can hand the key over to it.",
+			doc: "A switchover names this member, which may lead: it offers its lease, so that the leader can hand the key over to it.",
 			when: running(func(v *View) bool {
 				c := v.Store.Cluster
 				o, offered := c.Offer(v.Self.Name)
-				return c.Failover.Candidate == v.Self.Name && c.Failover.Leader != v.Self.Name && v.Lease != 0 &&
+				return c.Failover.Candidate == v.Self.Name && c.Failover.Leader != v.Self.Name && ineligible(v) == "" &&
 					v.Local.Streaming && (!offered || o.For != c.Leader.ModRevision || o.Lease != v.Lease) && v.untilScheduled() <= 0
 			}),
 			then: func(v *View) Plan {

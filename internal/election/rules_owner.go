@@ -8,17 +8,31 @@ import (
 // startAttempts is how often a leader tries to start its own server again before it lets others in.
 const startAttempts = 3
 
+// vanishedRetry is when a holder whose key was deleted looks again for a lease to put it under.
+const vanishedRetry = 50 * time.Millisecond
+
 // titleGood says that the leader key is this agent's by its own revision, that nothing newer
 // contradicts it, and that the margin is untouched.
 func (v *View) titleGood() bool {
 	return v.Own.Held() && !v.keyTaken() && v.Now < v.Own.DemoteAt(v.Policy.Margin)
 }
 
-// keyTaken says that a snapshot newer than the own title shows the key with another revision.
-func (v *View) keyTaken() bool {
+// keyMoved says that a snapshot newer than the own title shows the key with another revision.
+func (v *View) keyMoved() bool {
 	c := v.Store.Cluster
 	return v.Own.Held() && c.Revision > v.Own.Revision && c.Leader.Present && c.Leader.ModRevision != v.Own.Revision
 }
+
+// keyOnOwnLease says that the leader key hangs on this agent's own lease. Nobody else puts it there
+// but a leader that hands it over, so it is this agent's own write or a gift.
+func (v *View) keyOnOwnLease() bool {
+	l := v.Store.Cluster.Leader
+	return l.Present && v.Lease != 0 && l.Lease == v.Lease && l.Name == v.Self.Name
+}
+
+// keyTaken says that the key is another's. An own write whose answer is still on its way while the
+// watch shows it already (a key put back after it was deleted) is no reason to fall silent.
+func (v *View) keyTaken() bool { return v.keyMoved() && !v.keyOnOwnLease() }
 
 // keyVanished says that a snapshot newer than the own title shows no key at all.
 func (v *View) keyVanished() bool {
@@ -31,7 +45,7 @@ func titleRules() []rule {
 		{
 			id:   "title.pause_lost",
 			doc:  "Paused, and the title to the key is gone: it is forgotten, and the server left as it is.",
-			when: func(v *View) bool { return v.Policy.Pause && v.Own.Held() && !v.titleGood() && !v.keyVanished() },
+			when: func(v *View) bool { return v.Policy.Pause && v.Own.Held() && !v.titleGood() },
 			then: func(v *View) Plan {
 				return trouble("paused: the leader key is not safely held, the server is left as it is",
 					"the end of the pause", ForgetLeader{})
@@ -70,17 +84,19 @@ func titleRules() []rule {
 				return v.keyVanished() && v.titleGood()
 			},
 			then: func(v *View) Plan {
+				if v.Lease == 0 {
+					p := trouble("the leader key was deleted together with its lease", "a lease")
+					p.Wake = vanishedRetry
+					return p
+				}
 				return trouble("the leader key was deleted although its lease lives", "",
 					AcquireLeader{Reign: nextReign(v)})
 			},
 		},
 		{
-			id:  "title.adopt",
-			doc: "The leader key hangs on this agent's own lease: it was handed over to it, or an own write whose outcome was unknown has arrived.",
-			when: func(v *View) bool {
-				l := v.Store.Cluster.Leader
-				return !v.Own.Held() && l.Present && v.Lease != 0 && l.Lease == v.Lease && l.Name == v.Self.Name
-			},
+			id:   "title.adopt",
+			doc:  "The leader key hangs on this agent's own lease: it was handed over to it, or an own write whose outcome was unknown has arrived.",
+			when: func(v *View) bool { return (!v.Own.Held() || v.keyMoved()) && v.keyOnOwnLease() },
 			then: func(v *View) Plan {
 				return Plan{Reason: "the leader key was handed over to this member",
 					Actions: []Action{AdoptHandOver{Revision: v.Store.Cluster.Leader.ModRevision}}}
@@ -219,7 +235,7 @@ func ownerServerRules(owner func(func(*View) bool) func(*View) bool, server func
 
 func startHopeless(v *View) bool {
 	r := v.Result(JobStart)
-	return r.Err != "" && r.Failures >= startAttempts
+	return r.Err != "" && r.Class != ClassCanceled && r.Failures >= startAttempts
 }
 
 // anotherCouldLead says that some other member looks able to lead, by what it published.

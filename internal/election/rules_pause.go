@@ -32,11 +32,9 @@ func pauseRules() []rule {
 			},
 		},
 		{
-			id:  "pause.primary_without_key",
-			doc: "Paused: the server is a primary without the leader key. It is left as it is, and a person is told.",
-			when: paused(func(v *View) bool {
-				return !v.Own.Held() && v.Local.Server == ServerRunning && v.Local.Role == RolePrimary
-			}),
+			id:   "pause.primary_without_key",
+			doc:  "Paused: the server is a primary without the leader key. It is left as it is, and a person is told.",
+			when: paused(func(v *View) bool { return !v.Own.Held() && v.writable() }),
 			then: func(v *View) Plan {
 				return trouble("paused: this server is a primary without the leader key", "the end of the pause")
 			},

@@ -16,7 +16,7 @@ func switchoverStale(v *View) time.Duration {
 func switchoverRules(owner func(func(*View) bool) func(*View) bool) []rule {
 	asked := func(when func(*View) bool) func(*View) bool {
 		return owner(func(v *View) bool {
-			return !v.Store.Cluster.Failover.IsZero() && v.Local.Server == ServerRunning &&
+			return !v.Store.Cluster.Failover.IsZero() && !v.requestDone() && v.Local.Server == ServerRunning &&
 				v.Local.Role == RolePrimary && when(v)
 		})
 	}
@@ -92,6 +92,13 @@ func switchoverRules(owner func(func(*View) bool) func(*View) bool) []rule {
 	}
 }
 
+// requestDone says that the failover request has been fulfilled: it named this member, which came
+// to lead after it was written.
+func (v *View) requestDone() bool {
+	f := v.Store.Cluster.Failover
+	return f.Candidate == v.Self.Name && f.Leader != v.Self.Name && f.ModRevision < v.Own.Revision
+}
+
 // untilScheduled is how long a scheduled switchover is still away; zero or less: due, or not scheduled.
 func (v *View) untilScheduled() time.Duration {
 	at := v.Store.Cluster.Failover.ScheduledAt
@@ -133,7 +140,26 @@ func refusal(v *View) string {
 	case f.Candidate == "":
 		return ""
 	}
-	return candidateRefusal(v, f.Candidate)
+	if why := candidateRefusal(v, f.Candidate); why != "" {
+		return why
+	}
+	_, offered := usableOffer(v, f.Candidate)
+	if m, _ := v.Store.Cluster.Member(f.Candidate); m.IsPgha() && !offered && v.askedFor() > switchoverTime {
+		return fmt.Sprintf("%s has not offered to take over within %s", f.Candidate, switchoverTime)
+	}
+	return ""
+}
+
+// askedFor is how long the present request has been due; zero: not known.
+func (v *View) askedFor() time.Duration {
+	if v.Store.FailoverAt == 0 {
+		return 0
+	}
+	waited := v.Now - v.Store.FailoverAt
+	if !v.Store.Cluster.Failover.ScheduledAt.IsZero() {
+		waited = min(waited, -v.untilScheduled())
+	}
+	return waited
 }
 
 // candidateRefusal says why a member cannot be handed the key; empty: it can.
@@ -175,7 +201,7 @@ func walsender(v *View, name string) (Walsender, bool) {
 }
 
 // bestStandby is the standby to name when the operator named none: the highest priority among the
-// most advanced. Empty: none is fit.
+// most advanced, the first by name among equals. Empty: none is fit.
 func bestStandby(v *View) string {
 	best, bestLSN, bestPriority := "", LSN(0), 0
 	for _, m := range v.Store.Cluster.Members {
@@ -183,7 +209,8 @@ func bestStandby(v *View) string {
 			continue
 		}
 		w, _ := walsender(v, m.Name)
-		if best == "" || w.LSN > bestLSN || w.LSN == bestLSN && m.Tags.FailoverPriority > bestPriority {
+		equal := w.LSN == bestLSN && m.Tags.FailoverPriority == bestPriority
+		if best == "" || w.LSN > bestLSN || w.LSN == bestLSN && m.Tags.FailoverPriority > bestPriority || equal && m.Name < best {
 			best, bestLSN, bestPriority = m.Name, w.LSN, m.Tags.FailoverPriority
 		}
 	}

@@ -144,13 +144,6 @@ func raceRules(vacant func(func(*View) bool) func(*View) bool) []rule {
 					Actions: []Action{AcquireLeader{Reign: nextReign(v)}}, Wake: raceRetry}
 			},
 		},
-		{
-			id:     "store.holder_elsewhere",
-			doc:    "The last rule: nothing else applies.",
-			when:   always,
-			then:   idle("nothing to do", ""),
-			steady: false,
-		},
 	}
 }
 

@@ -57,6 +57,10 @@ func (b *bench) cleanUp() {
 			_ = unix.Kill(pid, unix.SIGKILL)
 		}
 	}
+	if content, _ := os.ReadFile(filepath.Join(b.run, logName)); bytes.Contains(content, []byte("DATA RACE")) ||
+		bytes.Contains(content, []byte("panic:")) {
+		b.t.Error("the fencer's log has a data race or a panic")
+	}
 	if b.t.Failed() {
 		for _, name := range []string{logName, stateName, "server.log"} {
 			content, _ := os.ReadFile(filepath.Join(b.run, name))

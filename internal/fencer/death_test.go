@@ -45,7 +45,7 @@ func (b *bench) startAgent(epoch string, lease time.Duration) *agentProcess {
 		<-a.done
 		_ = a.cmd.Wait()
 	})
-	b.wait("agent process has armed", func() (bool, string) { return a.count("armed") == 1, fmt.Sprint(a.lines) })
+	b.wait("agent process has armed", func() (bool, string) { return a.count("armed") == 1, a.said() })
 	return a
 }
 
@@ -59,6 +59,12 @@ func (a *agentProcess) count(word string) int {
 		}
 	}
 	return n
+}
+
+func (a *agentProcess) said() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return strings.Join(a.lines, "; ")
 }
 
 // readDurable reads what the fencer wrote down.
@@ -108,7 +114,7 @@ func TestFrozenAgentIsFencedAtTheDeadline(t *testing.T) {
 		t.Errorf("struck %s after the deadline", late)
 	}
 	signalPid(t, a.cmd.Process.Pid, syscall.SIGCONT)
-	b.wait("thawed agent is refused", func() (bool, string) { return a.count("refused") == 1, fmt.Sprint(a.lines) })
+	b.wait("thawed agent is refused", func() (bool, string) { return a.count("refused") == 1, a.said() })
 }
 
 func TestKilledAgentIsFencedAtTheDeadline(t *testing.T) {

@@ -291,7 +291,7 @@ func TestPromiseOutlivesFencerAndNeverShrinks(t *testing.T) {
 }
 
 func TestIdleFencerLeaves(t *testing.T) {
-	b := newBench(t, "--idle-exit", "300ms")
+	b := newBench(t, "--idle-exit", "1s")
 	c, _ := b.connect()
 	must(t, c.Close())
 	b.wait("fencer and second are gone", func() (bool, string) {

@@ -25,6 +25,7 @@ const (
 
 	dialEvery     = 5 * time.Millisecond
 	launchTimeout = 15 * time.Second
+	relaunchAfter = 3 * time.Second
 )
 
 // dialOrLaunch connects to the fencer of the run directory, and starts one if none listens. Two
@@ -43,14 +44,19 @@ func dialOrLaunch(ctx context.Context, opts Options) (*net.UnixConn, error) {
 	if opts.Log != nil {
 		opts.Log.Info("starting fencer", slog.String("run_dir", opts.Dir))
 	}
-	if err := launch(ctx, opts); err != nil {
-		return nil, err
-	}
 	ctx, cancel := context.WithTimeout(ctx, launchTimeout)
 	defer cancel()
 	tick := time.NewTicker(dialEvery)
 	defer tick.Stop()
-	for {
+	for launched := time.Duration(0); ; {
+		// Again after a while: the one that was started may have found the lock taken by one that
+		// was about to leave.
+		if launched == 0 || Now()-launched > relaunchAfter {
+			if err := launch(ctx, opts); err != nil {
+				return nil, err
+			}
+			launched = Now()
+		}
 		conn, err = dial(ctx, opts.Dir)
 		if err == nil || !notListening(err) {
 			return conn, err

@@ -15,6 +15,9 @@ import (
 type InitOptions struct {
 	// Options are those of row C-042, in order, without leading dashes.
 	Options []Option
+	// KeepMark leaves the directory declared unfinished: what follows (roles, publication) belongs
+	// to its making, and FinishInit ends it.
+	KeepMark bool
 }
 
 // InitDB makes a new cluster in the missing or empty data directory, with data checksums unless
@@ -47,6 +50,9 @@ func (s *Server) InitDB(ctx context.Context, o InitOptions, progress Progress) e
 	}
 	if err := s.syncTree(); err != nil {
 		return fmt.Errorf("initdb: %w", err)
+	}
+	if o.KeepMark {
+		return nil
 	}
 	return s.finish()
 }

@@ -45,6 +45,7 @@ func TestHelperIsStoppedWithAllItsChildren(t *testing.T) {
 }
 
 func TestHelperThatIgnoresSIGTERMIsKilled(t *testing.T) {
+	t.Parallel()
 	s := newNode(t, "n").Server
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

@@ -201,10 +201,6 @@ func localOnly(args []string) []string {
 	})
 }
 
-// MarkUnfinished declares the directory unfinished: until FinishInit it may be thrown away, and
-// must not be started by anybody else.
-func (s *Server) MarkUnfinished(operation string) error { return s.begin(operation, "") }
-
 // FinishInit declares a bootstrapped directory finished.
 func (s *Server) FinishInit() error { return s.finish() }
 

@@ -112,7 +112,7 @@ func (b *bench) once(ctx context.Context, f fault, proxy, direct *series) error 
 		if err != nil {
 			return err
 		}
-		s.Lost, s.Acked, s.Overlaps = s.Lost+len(lost), s.Acked+len(acks), s.Overlaps+len(report.Overlaps)+len(report.Forks)
+		s.Lost, s.Acked, s.Overlaps = s.Lost+len(lost), s.Acked+len(acks), s.Overlaps+len(report.Certain())+len(report.Forks)
 	}
 	return nil
 }

@@ -94,7 +94,6 @@ func (r *result) measure(ctx context.Context, o options, mode cluster.Mode, ttl 
 	options := cluster.Options{
 		Scope: "bench", Network: cluster.Namespaces, HAProxy: true, EtcdMembers: o.etcd,
 		TTL: ttl, LoopWait: 3 * time.Second, RetryTimeout: 3 * time.Second,
-		DCS: map[string]any{"failsafe_mode": true},
 	}
 	if err := options.SetMode(mode); err != nil {
 		return err

@@ -220,6 +220,35 @@ func (m *Member) Heal(ctx context.Context) error {
 	return nil
 }
 
+// Repair undoes every fault of the run that can be undone: it thaws, heals, and starts what does
+// not run. It does not wait for health.
+func (c *Cluster) Repair(ctx context.Context) error {
+	for _, m := range c.Members {
+		if len(m.frozen) > 0 {
+			if err := m.Thaw(ctx); err != nil {
+				return err
+			}
+		}
+		if m.host != nil {
+			if err := m.Heal(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	if err := c.Etcd.Restore(ctx); err != nil {
+		return err
+	}
+	for _, m := range c.Members {
+		if m.Running() {
+			continue
+		}
+		if err := m.WriteConfig(); err != nil {
+			return err
+		}
+	}
+	return c.StartAll()
+}
+
 // Kill sends SIGKILL to an etcd member and returns when it is gone.
 func (e *EtcdMember) Kill(ctx context.Context) error {
 	victims, err := e.processes()

@@ -15,6 +15,9 @@ type Ack struct {
 	ID int64
 	// Sent and Received are the client's clock (Mono) before the request and after the answer.
 	Sent, Received time.Duration
+	// Executed is the server's clock when it ran the statement, before the commit. All servers of
+	// a run are on one machine, so these compare too.
+	Executed time.Time
 	// Server is host:port as the server itself gave it, PID its backend, Timeline its WAL's.
 	Server   string
 	PID      int
@@ -99,8 +102,9 @@ type Overlap struct {
 	// By is the time between the newer reign's first acknowledgement and the older's last, both as
 	// the client received them.
 	By time.Duration
-	// Certain: the old server took a request that was sent after the new server's first
-	// acknowledgement had arrived. Otherwise the answer may only have been late on its way.
+	// Certain: the old server ran a statement after the new server had run its first, and then
+	// acknowledged it. Otherwise the answer may only have been late on its way, as when a cut link
+	// is healed and the dead server's kernel sends again; whether the row was kept says Lost.
 	Certain bool
 }
 
@@ -188,7 +192,7 @@ func Overlaps(acks []Ack) (overlaps []Overlap, forks []int) {
 			}
 			o := Overlap{Old: older, New: newer, By: older.Last.Received - newer.First.Received}
 			for _, a := range acks {
-				if a.Server == older.Server && a.Timeline == older.Timeline && a.Sent > newer.First.Received {
+				if a.Server == older.Server && a.Timeline == older.Timeline && after(a, newer.First) {
 					o.Certain = true
 				}
 			}
@@ -196,6 +200,16 @@ func Overlaps(acks []Ack) (overlaps []Overlap, forks []int) {
 		}
 	}
 	return overlaps, forks
+}
+
+// after: a was begun when first was already under way for certain, by either clock.
+func after(a, first Ack) bool {
+	return a.Sent > first.Received || !first.Executed.IsZero() && a.Executed.After(first.Executed)
+}
+
+// Certain are the overlaps that cannot be explained by an answer's late arrival.
+func (r Report) Certain() []Overlap {
+	return slices.DeleteFunc(slices.Clone(r.Overlaps), func(o Overlap) bool { return !o.Certain })
 }
 
 // Gap is a time without acknowledgements.

@@ -22,6 +22,9 @@ func TestOverlapsFindsTwoWritersAndOnlyThose(t *testing.T) {
 	old, successor := history("a", 1, 1, 0, 1000*ms), history("b", 2, 1000, 3000*ms, 4000*ms)
 	late := Ack{ID: 500, Sent: 900 * ms, Received: 3500 * ms, Server: "a", Timeline: 1}
 	certain := Ack{ID: 501, Sent: 3400 * ms, Received: 3500 * ms, Server: "a", Timeline: 1}
+	day := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	successor[0].Executed = day
+	ranLate := Ack{ID: 502, Sent: 900 * ms, Received: 3500 * ms, Executed: day.Add(ms), Server: "a", Timeline: 1}
 	tests := []struct {
 		name    string
 		acks    []Ack
@@ -32,6 +35,7 @@ func TestOverlapsFindsTwoWritersAndOnlyThose(t *testing.T) {
 		{"one after the other", slices.Concat(old, successor), 0, false, nil},
 		{"a late answer of the old server", slices.Concat(old, successor, []Ack{late}), 500 * ms, false, nil},
 		{"the old server takes a new request", slices.Concat(old, successor, []Ack{certain}), 500 * ms, true, nil},
+		{"a late answer to a statement that ran too late", slices.Concat(old, successor, []Ack{ranLate}), 500 * ms, true, nil},
 		{"both write at once", slices.Concat(history("a", 1, 1, 0, 4000*ms), successor), 1000 * ms, true, nil},
 		{"both write on one timeline", slices.Concat(old, history("b", 1, 1000, 500*ms, 2000*ms)), 500 * ms, true, []int{1}},
 		{"the old server leads again on its next timeline", slices.Concat(old, successor, history("a", 3, 2000, 5000*ms, 6000*ms)), 0, false, nil},

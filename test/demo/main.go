@@ -52,7 +52,6 @@ func run(ctx context.Context, o options) error {
 	options := cluster.Options{
 		Scope: "demo", Etcd: cluster.EtcdEmbedded, HAProxy: true, Block: "127.0.10",
 		ProxyPrimaryPort: 5000, ProxyReplicaPort: 5001, TTL: o.ttl, LoopWait: 3 * time.Second, RetryTimeout: 3 * time.Second,
-		DCS: map[string]any{"failsafe_mode": true},
 	}
 	if err := options.SetMode(cluster.Mode(o.mode)); err != nil {
 		return err

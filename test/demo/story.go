@@ -169,8 +169,8 @@ func (s *story) account(ctx context.Context) error {
 	} else {
 		s.good("%d rows were acknowledged, and every one of them is on %s", report.Acks, primary.Name)
 	}
-	if len(report.Overlaps) > 0 || len(report.Forks) > 0 {
-		broken = append(broken, fmt.Sprintf("two servers took writes: %v, timelines %v", report.Overlaps, report.Forks))
+	if len(report.Certain()) > 0 || len(report.Forks) > 0 {
+		broken = append(broken, fmt.Sprintf("two servers took writes: %v, timelines %v", report.Certain(), report.Forks))
 	} else {
 		s.good("never did two servers acknowledge writes at the same time")
 	}

@@ -13,7 +13,7 @@ import (
 
 // TestLossOfEtcd takes etcd away in degrees.
 func TestLossOfEtcd(t *testing.T) {
-	s := begin(t, cluster.Options{HAProxy: true, EtcdMembers: 3, TTL: 5 * time.Second, DCS: map[string]any{"failsafe_mode": true}})
+	s := begin(t, cluster.Options{HAProxy: true, EtcdMembers: 3, TTL: 5 * time.Second})
 	s.chapter("its leader", func(s *story) {
 		w := s.load(cluster.WriterOptions{})
 		old := s.settle()
@@ -30,27 +30,12 @@ func TestLossOfEtcd(t *testing.T) {
 		fault := cluster.Mono()
 		_, err := s.Etcd.FreezeMajority(s.ctx)
 		s.ok(err)
-		s.undisturbed(w, old, fault, s.Options.TTL/4)
+		s.undisturbed(w, old, fault, s.Options.TTL/10)
 		s.ok(s.Etcd.Restore(s.ctx))
 		s.undisturbed(w, old, fault, s.Options.TTL)
 		s.judge(nothingLost, fault, w, nil)
 	})
-	s.chapter("its majority, for longer: failsafe keeps the primary", func(s *story) {
-		w := s.load(cluster.WriterOptions{})
-		old := s.settle()
-		fault := cluster.Mono()
-		_, err := s.Etcd.KillMajority(s.ctx)
-		s.ok(err)
-		s.undisturbed(w, old, fault, 3*s.Options.TTL)
-		s.ok(s.Etcd.Restore(s.ctx))
-		s.judge(nothingLost, fault, w, nil)
-	})
-	s.chapter("its majority, for longer, and no failsafe: read only until it is back", func(s *story) {
-		s.patch(map[string]any{"failsafe_mode": false})
-		s.ok(s.WaitFor(s.ctx, noticeTime, "the failsafe key to go", func(ctx context.Context) (bool, string) {
-			value, err := s.Get(ctx, "failsafe")
-			return err == nil && value == "", value
-		}))
+	s.chapter("its majority, for longer: read only until it is back", func(s *story) {
 		w := s.load(cluster.WriterOptions{})
 		witness := s.witness()
 		fault := cluster.Mono()

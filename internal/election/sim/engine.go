@@ -110,30 +110,46 @@ type proc struct {
 	e       *engine
 	n       *node
 	alive   bool
-	frozen  int // how many reasons there are for it to stand still
+	life    int
+	frozen  int // how many reasons there are for it to stand still, besides the node's own
 	pending []func()
 	tasks   []*task
 }
+
+func (p *proc) halted() bool { return p.frozen > 0 || p.n.frozen > 0 }
 
 // run does something in the process: now, after the thaw, or never.
 func (p *proc) run(fn func()) {
 	switch {
 	case !p.alive:
-	case p.frozen > 0:
+	case p.halted():
 		p.pending = append(p.pending, fn)
 	default:
 		fn()
 	}
 }
 
-func (p *proc) freeze() { p.frozen++ }
+// begin makes the process live.
+func (p *proc) begin() {
+	p.life++
+	p.alive, p.frozen, p.pending = true, 0, nil
+}
 
-func (p *proc) thaw() {
-	if p.frozen == 0 {
-		return
+// freeze stops the process until the result is called.
+func (p *proc) freeze() (thaw func()) {
+	p.frozen++
+	life := p.life
+	return func() {
+		if p.life == life && p.alive && p.frozen > 0 {
+			p.frozen--
+			p.flush()
+		}
 	}
-	p.frozen--
-	if p.frozen > 0 {
+}
+
+// flush lets happen what has waited for the thaw.
+func (p *proc) flush() {
+	if p.halted() {
 		return
 	}
 	list := p.pending

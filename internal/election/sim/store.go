@@ -191,7 +191,7 @@ func (s *store) write(ops []dcs.Op) {
 	s.w.mix(uint64(s.rev))
 	after, has := s.get(dcs.KeyLeader)
 	if had != has || before.mod != after.mod {
-		if had {
+		if had && (!has || before.create != after.create) {
 			s.gone = append(s.gone, deletion{s.rev, before.out()})
 		}
 		s.w.checks.leaderKey(before, had, after, has)
@@ -296,9 +296,7 @@ func (wt *watcher) push(blind bool) {
 	d := delivery{rev: s.rev, snap: s.snapshot(), cluster: s.decoded()}
 	for _, g := range s.gone {
 		if g.rev > wt.seenRev && wt.seenRev > 0 {
-			if _, has := s.get(dcs.KeyLeader); blind || !has || g.rev == s.rev {
-				d.vanished = append(d.vanished, g.kv)
-			}
+			d.vanished = append(d.vanished, g.kv)
 		}
 	}
 	if blind {

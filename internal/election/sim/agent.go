@@ -1,0 +1,368 @@
+package sim
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/pgha/pgha/internal/dcs"
+	"github.com/pgha/pgha/internal/election"
+)
+
+// Bounds of the shell, as the real one has them.
+const (
+	storeCall    = 2 * time.Second
+	fencerCall   = 2 * time.Second
+	fencerRetry  = 100 * time.Millisecond
+	lookSettling = 100 * time.Millisecond
+	probeTime    = 300 * time.Millisecond
+	pollEvery    = 10 * time.Millisecond
+	echoTime     = 2 * time.Second
+)
+
+// agent is one life of an agent process: the observe, decide, act loop round the real core.
+type agent struct {
+	w     *World
+	n     *node
+	p     proc
+	store storeClient
+	inc   string
+
+	// what is known of the store
+	seen                        bool
+	seenAt, freshAt, failoverAt election.Instant
+	statusAt                    election.Instant
+	snapRev                     int64
+	cluster                     election.Cluster
+	vacancy                     election.Vacancy
+	ttl                         time.Duration
+	watch                       *watcher
+
+	// the local server
+	local      election.Local
+	answering  bool
+	upstream   string
+	followedAt election.Instant
+	config     int64
+
+	results  []election.JobResult
+	commands []election.Command
+	command  uint64
+	stopping bool
+	state    election.MemberState
+	member   memberEcho
+	echo     []echoed
+	busy     []string // short actions under way
+
+	// the title
+	lease     election.LeaseID
+	leaseTTL  time.Duration
+	leaseSent election.Instant
+	own       election.Own
+	armEpoch  uint64
+	claim     bool
+	isSettled bool
+
+	// the fencer, as last heard
+	guard  guard
+	job    jobSlot
+	round  election.Probes
+	pub    published
+	until  election.Instant // how long /primary answers 200
+
+	news, look, kick, watchBroken, fencerGone, down, settled signal
+	firstFencer                                              signal
+	lastPlan                                                 string
+	stoppedAt                                                time.Duration
+}
+
+// guard is what the agent knows of the fencer.
+type guard struct {
+	connected    bool
+	armed        bool
+	tok          token
+	last         uint64
+	pid          int
+	dying, asked bool
+	ackAt        election.Instant
+}
+
+// published is what other members are told when they ask.
+type published struct {
+	state     election.MemberState
+	role      election.Role
+	tl        election.Timeline
+	lsn       election.LSN
+	answering bool
+	streaming bool
+}
+
+type memberEcho struct {
+	value, quiet []byte
+	at           election.Instant
+	lease        election.LeaseID
+	stale        bool
+}
+
+type echoed struct {
+	key string
+	rev int64
+	at  election.Instant
+}
+
+func newAgent(n *node) *agent {
+	a := &agent{w: n.w, n: n, ttl: n.w.cfg.TTL, upstream: n.upstream}
+	a.store = storeClient{a}
+	a.inc = n.name + "-" + strconv.Itoa(n.lives)
+	a.p = proc{e: n.w.engine, n: n}
+	for _, s := range []*signal{&a.news, &a.look, &a.kick, &a.watchBroken, &a.fencerGone, &a.down, &a.settled, &a.firstFencer} {
+		s.e = n.w.engine
+	}
+	a.pub.state = election.StateUnknown
+	return a
+}
+
+func (a *agent) begin() {
+	a.p.begin()
+	a.note("agent starts")
+	a.p.spawn(a.runFencer)
+	a.p.spawn(a.runKeeper)
+	a.p.spawn(a.runWatch)
+	a.p.spawn(a.runLook)
+	a.p.spawn(a.runLoop)
+}
+
+func (a *agent) now() election.Instant { return a.n.now() }
+
+func (a *agent) note(format string, args ...any) { a.w.note(a.n.index, format, args...) }
+
+func (a *agent) margin() time.Duration {
+	return max(a.w.cfg.Margin, election.MarginFloor(a.ttl))
+}
+
+// runLoop decides and acts whenever there is news, and at the heartbeat.
+func (a *agent) runLoop(t *task) {
+	wake := time.Duration(0)
+	for first := true; ; first = false {
+		if !first && !t.on(&a.news, wake) {
+			a.look.raise()
+		}
+		if slow := a.w.cfg.SlowAgent; slow > 0 && a.w.chance(slow) {
+			t.sleep(a.w.tail(0, 2*time.Second))
+		}
+		v := a.view()
+		a.w.bend(&v)
+		p := election.Decide(v)
+		a.w.bendPlan(a, &v, &p)
+		a.remember(p)
+		a.w.checks.plan(a.n, v, p)
+		a.execute(v, p)
+		a.publish()
+		a.publishMember(v)
+		if p.Rule == "stop.done" && a.job.view.Kind == election.JobNone {
+			a.note("agent stopped in order")
+			a.w.after(0, func() { a.p.kill() })
+			a.n.superviseAgent(a.w.between(5*time.Second, 20*time.Second))
+			t.sleep(time.Hour)
+		}
+		wake = a.nextWake(v, p)
+	}
+}
+
+func (a *agent) nextWake(v election.View, p election.Plan) time.Duration {
+	wake := v.Policy.LoopWait
+	if p.Wake > 0 {
+		wake = min(wake, p.Wake)
+	}
+	if v.Own.Held() {
+		if left := v.Own.DemoteAt(v.Policy.Margin) - a.now(); left > 0 {
+			wake = min(wake, left+time.Millisecond)
+		}
+	}
+	return max(wake, 2*time.Millisecond)
+}
+
+// remember tells a decision if it differs from the one before.
+func (a *agent) remember(p election.Plan) {
+	a.w.rules[p.Rule]++
+	key := string(p.Rule)
+	for _, act := range p.Actions {
+		if election.IsJob(act) {
+			key += "|" + election.ActionName(act)
+		}
+	}
+	if key == a.lastPlan {
+		return
+	}
+	a.lastPlan = key
+	if a.w.recording {
+		a.note("decides %s", p)
+	}
+	a.w.mixString(key)
+}
+
+func (a *agent) view() election.View {
+	cfg := a.w.cfg
+	own := a.own
+	if a.claim {
+		own = election.Own{}
+	}
+	v := election.View{
+		Now: a.now(), Wall: time.Unix(0, 0).Add(a.w.now),
+		Self: election.Self{Name: a.n.name, Tags: a.n.tags, MayBootstrap: true},
+		Policy: election.Policy{
+			TTL: a.ttl, Margin: a.margin(), LoopWait: cfg.LoopWait, MaximumLag: cfg.MaximumLag,
+			PrimaryStartTimeout: cfg.StartTimeout, UseRewind: cfg.UseRewind, UseSlots: true,
+		},
+		Own: own, Lease: a.lease, Local: a.local, Job: a.job.view, Probes: a.round, Stopping: a.stopping,
+		Results: append([]election.JobResult(nil), a.results...), Commands: append([]election.Command(nil), a.commands...),
+		Store: election.Store{
+			Seen: a.seen, SeenAt: a.seenAt, FreshAt: a.freshAt, Cluster: a.cluster, Vacancy: a.vacancy,
+			StatusAt: a.statusAt, FailoverAt: a.failoverAt,
+		},
+		Fencer: election.Fencer{
+			Alive: a.guard.connected, Armed: a.guard.armed, Epoch: a.guard.tok.epoch, Until: a.guard.tok.until,
+			AckAt: a.guard.ackAt,
+		},
+	}
+	v.Local.ConfigRev = a.config
+	return v
+}
+
+// runWatch keeps a watch on the store.
+func (a *agent) runWatch(t *task) {
+	for !a.isSettled {
+		t.on(&a.settled, 0)
+	}
+	for {
+		a.watchBroken.raised = false
+		var wt *watcher
+		since, blind := a.snapRev, a.w.chance(a.w.cfg.Compaction)
+		err := a.store.call(t, storeCall, false, func() error {
+			wt = a.w.store.open(a, since, blind)
+			return nil
+		})
+		if err == nil && wt != nil {
+			a.watch = wt
+			wt.lag = a.w.tail(0, a.w.cfg.WatchLag)
+			for !t.on(&a.watchBroken, 0) {
+			}
+		}
+		a.w.mix(7)
+		t.sleep(300 * time.Millisecond)
+	}
+}
+
+// takeSnapshot makes a snapshot the present one.
+func (a *agent) takeSnapshot(d delivery) {
+	if d.rev < a.snapRev {
+		return
+	}
+	now := a.now()
+	before := a.cluster
+	a.snapRev, a.cluster, a.freshAt = d.rev, *d.cluster, now
+	if before.Failover.ModRevision != a.cluster.Failover.ModRevision {
+		a.failoverAt = now
+	}
+	if !a.seen {
+		a.seen, a.seenAt = true, now
+	}
+	a.vacancy = vacancyAfter(a.vacancy, before, a.cluster, d.vanished, now)
+	if a.w.bug(BugAcquireOnDelete) && a.vacancy.Since != 0 {
+		a.vacancy.LeaseGone = election.Yes
+	}
+	if before.ConfigRev != a.cluster.ConfigRev {
+		a.takeConfig(d.snap)
+	}
+	if before.Leader != a.cluster.Leader || before.Failover != a.cluster.Failover {
+		a.look.raise()
+		a.kick.raise()
+	}
+	a.news.raise()
+}
+
+// takeConfig reads the dynamic configuration, of which the simulation knows ttl only.
+func (a *agent) takeConfig(s *dcs.Snapshot) {
+	kv, ok := s.Get(dcs.KeyConfig)
+	if !ok {
+		return
+	}
+	if n, ok := configTTL(kv.Value); ok {
+		a.ttl = n
+		a.kick.raise()
+	}
+}
+
+// vacancyAfter follows the leader key's absence from one snapshot to the next.
+func vacancyAfter(v election.Vacancy, before, after election.Cluster, vanished []dcs.KV, now election.Instant) election.Vacancy {
+	if after.Leader.Present {
+		return election.Vacancy{}
+	}
+	gone := election.Vacancy{Since: now}
+	switch {
+	case before.ClusterID != 0 && before.ClusterID != after.ClusterID:
+		gone.Replaced = true
+		return gone
+	case before.Leader.Present:
+		gone.Revision, gone.Lease = before.Leader.ModRevision, before.Leader.Lease
+	case v.Since != 0:
+		gone = v
+	case after.Reign.Lease != 0:
+		gone.Lease = after.Reign.Lease
+	}
+	for _, kv := range vanished {
+		if kv.Key == dcs.KeyLeader && kv.ModRevision > gone.Revision {
+			gone = election.Vacancy{Since: now, Revision: kv.ModRevision, Lease: kv.Lease}
+		}
+	}
+	return gone
+}
+
+// contradicted takes up what a proof read of the leader key showed.
+func (a *agent) contradicted(p dcs.Proof) {
+	if p.Revision <= a.cluster.Revision {
+		return
+	}
+	leader := election.Leader{}
+	if p.Present {
+		leader = dcs.DecodeLeader(p.Leader)
+	}
+	a.cluster.Revision, a.cluster.Leader = p.Revision, leader
+	if !p.Present && a.vacancy.Since == 0 {
+		a.vacancy = election.Vacancy{Since: a.now()}
+	}
+	a.news.raise()
+}
+
+func (a *agent) heard() { a.freshAt = a.now() }
+
+// once runs a short action beside the loop, unless one of the same key is under way.
+func (a *agent) once(key string, fn func(*task) error) {
+	for _, k := range a.busy {
+		if k == key {
+			return
+		}
+	}
+	a.busy = append(a.busy, key)
+	a.p.spawn(func(t *task) {
+		err := fn(t)
+		for i, k := range a.busy {
+			if k == key {
+				a.busy = append(a.busy[:i], a.busy[i+1:]...)
+				break
+			}
+		}
+		if err != nil && a.w.recording {
+			a.note("%s failed: %s", key, err)
+		}
+		a.news.raise()
+	})
+}
+
+func (a *agent) underway(key string) bool {
+	for _, k := range a.busy {
+		if k == key {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,215 @@
+package sim
+
+import (
+	"time"
+
+	"github.com/pgha/pgha/internal/election"
+)
+
+// runFencer owns the connection to the fencer: it starts one if none lives, and connects again when
+// the connection breaks.
+func (a *agent) runFencer(t *task) {
+	for {
+		f := &a.n.fencer
+		if !f.p.alive {
+			t.sleep(a.w.between(30*time.Millisecond, 300*time.Millisecond))
+			if !f.p.alive {
+				f.begin()
+			}
+		}
+		a.fencerGone.raised = false
+		st := guard{}
+		connected := a.ask(t, 5*time.Second, func(f *fencer) error {
+			if f.agent != nil && f.agent != a && f.agent.p.alive {
+				return errNot("superseded")
+			}
+			f.agent = a
+			st = guard{
+				connected: true, armed: f.mem.armed, tok: f.mem.tok, last: f.mem.last, pid: f.pid, dying: f.busy,
+			}
+			return nil
+		})
+		if connected != nil || !f.p.alive {
+			t.sleep(fencerRetry)
+			continue
+		}
+		st.ackAt = a.now()
+		a.guard = st
+		a.firstFencer.raise()
+		if a.isSettled && a.own.Held() {
+			if _, err := a.ensureArmed(t); err == nil {
+				a.kick.raise()
+			}
+		}
+		a.look.raise()
+		a.news.raise()
+		for a.guard.connected {
+			t.on(&a.fencerGone, 0)
+		}
+		a.news.raise()
+		t.sleep(fencerRetry)
+	}
+}
+
+// ask sends the fencer one request and waits for its answer. A frozen fencer takes it up when it
+// thaws, whether anybody waits or not.
+func (a *agent) ask(t *task, bound time.Duration, do func(*fencer) error) error {
+	f := &a.n.fencer
+	if !f.p.alive {
+		return errNoFencer
+	}
+	type answer struct {
+		err  error
+		done bool
+	}
+	ans := &answer{}
+	gen := t.gen
+	shield := t.shielded
+	t.shielded = true
+	a.w.after(a.w.between(50*time.Microsecond, time.Millisecond), func() {
+		f.p.run(func() {
+			ans.err, ans.done = do(f), true
+			a.w.after(100*time.Microsecond, func() { t.fire(gen, false) })
+		})
+	})
+	a.w.after(a.n.trueTime(bound), func() { t.fire(gen, true) })
+	t.wait()
+	t.shielded = shield
+	if !ans.done {
+		return errNot("the fencer does not answer")
+	}
+	return ans.err
+}
+
+// fence is ask on the connection that stands.
+func (a *agent) fence(t *task, do func(*fencer) error) error {
+	if !a.guard.connected {
+		return errNoFencer
+	}
+	return a.ask(t, fencerCall, func(f *fencer) error {
+		if f.agent != a {
+			return errNot("superseded")
+		}
+		return do(f)
+	})
+}
+
+// arm gives the fencer a token with a fresh epoch and returns that epoch.
+func (a *agent) arm(t *task, tok token) (uint64, error) {
+	tok.epoch = a.guard.last + 1
+	if err := a.fence(t, func(f *fencer) error { return f.arm(tok) }); err != nil {
+		return 0, err
+	}
+	a.guard.armed, a.guard.tok = true, tok
+	a.guard.last = max(a.guard.last, tok.epoch)
+	a.guard.ackAt = a.now()
+	return tok.epoch, nil
+}
+
+func (a *agent) startServer(t *task, spec startSpec) error {
+	pid := 0
+	err := a.fence(t, func(f *fencer) error {
+		if err := f.start(spec); err != nil {
+			return err
+		}
+		pid = f.pid
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	a.guard.pid, a.guard.dying = pid, false
+	a.look.raise()
+	return nil
+}
+
+// What the fencer reports by itself.
+
+func (a *agent) serverExited() {
+	a.guard.pid, a.guard.dying = 0, true
+	a.look.raise()
+	a.news.raise()
+}
+
+func (a *agent) serverDown() {
+	a.guard.pid, a.guard.dying = 0, false
+	a.down.raise()
+	a.look.raise()
+	a.news.raise()
+}
+
+func (a *agent) fenced() {
+	a.guard.dying, a.guard.armed = true, false
+	a.look.raise()
+	a.news.raise()
+}
+
+func (a *agent) fencerLost() {
+	a.guard.connected = false
+	a.fencerGone.raise()
+	a.news.raise()
+}
+
+// isDown says that no process of the server is left, by the fencer's word.
+func (a *agent) isDown() bool { return a.guard.connected && a.guard.pid == 0 && !a.guard.dying }
+
+// waitDown waits until the server is proven down.
+func (a *agent) waitDown(t *task, bound time.Duration) bool {
+	limit := a.now() + bound
+	asked := a.now()
+	for !a.isDown() {
+		if a.now() >= limit || !t.sleep(pollEvery) {
+			return a.isDown()
+		}
+		if a.now()-asked > time.Second {
+			// The event may have gone to a connection that broke: ask.
+			asked = a.now()
+			_ = a.fence(t, func(f *fencer) error {
+				a.guard.armed, a.guard.tok, a.guard.last = f.mem.armed, f.mem.tok, f.mem.last
+				a.guard.pid, a.guard.dying = f.pid, f.busy
+				return nil
+			})
+		}
+	}
+	return true
+}
+
+// killServer runs the down procedure and waits for its end.
+func (a *agent) killServer(t *task, bound time.Duration) error {
+	limit := a.now() + bound
+	if err := a.fence(t, func(f *fencer) error { f.down(); return nil }); err != nil {
+		return err
+	}
+	for a.n.fencer.p.alive && a.n.fencer.busy {
+		if a.now() >= limit || !t.sleep(pollEvery) {
+			return errNot("kill: not done in time")
+		}
+	}
+	if a.n.fencer.agent != a {
+		return errNoFencer
+	}
+	return nil
+}
+
+// setUntil says how long /primary may answer 200.
+func (a *agent) setUntil(u election.Instant) {
+	if a.until != u {
+		a.until = u
+		a.w.checks.health(a.n)
+	}
+}
+
+// refreshUntil computes that line from title, fencer and server.
+func (a *agent) refreshUntil() {
+	own := a.own
+	if a.claim {
+		own = election.Own{}
+	}
+	ok := a.answering && a.local.Role == election.RolePrimary && a.local.Server == election.ServerRunning && a.state == ""
+	if !ok || !a.guard.connected || !own.Held() || !a.guard.armed {
+		a.setUntil(0)
+		return
+	}
+	m := a.margin()
+	a.setUntil(min(own.DemoteAt(m), a.guard.tok.until-m))
+}

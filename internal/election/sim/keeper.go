@@ -1,0 +1,309 @@
+package sim
+
+import (
+	"errors"
+	"time"
+
+	"github.com/pgha/pgha/internal/dcs"
+	"github.com/pgha/pgha/internal/election"
+)
+
+// runKeeper first settles whether the fencer's token is a title, then keeps lease and title.
+func (a *agent) runKeeper(t *task) {
+	for !a.guard.connected {
+		t.on(&a.firstFencer, 0)
+	}
+	a.settle(t)
+	a.isSettled = true
+	a.settled.raise()
+	for {
+		t.on(&a.kick, max(a.keepRound(t), time.Millisecond))
+	}
+}
+
+// settle takes up the token that the fencer kept while no agent ran, if the store confirms it.
+func (a *agent) settle(t *task) {
+	tok, armed := a.guard.tok, a.guard.armed
+	if !armed || tok.rev == 0 || tok.lease == 0 {
+		return
+	}
+	for a.now() < tok.until {
+		sent := a.now()
+		ttl, ok, err := a.prove(t, min(time.Second, tok.until-sent), tok.lease, tok.rev)
+		if err != nil {
+			t.sleep(fencerRetry)
+			continue
+		}
+		if !ok {
+			a.note("token of the fencer is no title any more")
+			return
+		}
+		a.lease, a.leaseTTL, a.leaseSent = tok.lease, ttl, sent
+		a.own = election.Own{Revision: tok.rev, Lease: tok.lease, Epoch: tok.epoch, Sent: sent, TTL: ttl}
+		a.armEpoch = tok.epoch
+		a.note("leadership taken up again after a restart of the agent")
+		a.extendFence(t, a.own)
+		return
+	}
+}
+
+// prove is one round of proof: keep-alive first, then the read of the key, in one raft term.
+func (a *agent) prove(t *task, bound time.Duration, lease election.LeaseID, rev int64) (time.Duration, bool, error) {
+	begin := a.now()
+	ka, err := a.store.keepAlive(t, bound, lease)
+	if errors.Is(err, dcs.ErrLeaseNotFound) {
+		return 0, false, nil
+	}
+	if err != nil {
+		return 0, false, err
+	}
+	if a.w.bug(BugKeepAliveAlone) {
+		return ka.TTL, true, nil
+	}
+	left := bound - (a.now() - begin)
+	if left <= 0 {
+		return 0, false, dcs.ErrUnavailable
+	}
+	p, err := a.store.prove(t, left)
+	if err != nil {
+		return 0, false, err
+	}
+	if p.RaftTerm != ka.RaftTerm && !a.w.bug(BugIgnoreTerm) {
+		return 0, false, errNot("raft term changed")
+	}
+	a.heard()
+	if rev != 0 && (!p.Present || p.Leader.ModRevision != rev || p.Leader.Lease != lease) {
+		a.contradicted(p)
+		return 0, false, nil
+	}
+	return ka.TTL, true, nil
+}
+
+// keepRound keeps the lease and proves the title once. It returns how long to wait for the next.
+func (a *agent) keepRound(t *task) time.Duration {
+	ttl := a.ttl
+	every := election.RenewEvery(ttl)
+	lease, own, claim := a.lease, a.own, a.claim
+	retry := max(every/8, 50*time.Millisecond)
+	if lease == 0 {
+		if err := a.grantLease(t, ttl); err != nil {
+			return retry
+		}
+		return every
+	}
+	sent := a.now()
+	granted, ok, err := a.proveOnce(t, a.keepBound(own, ttl), lease, own, claim)
+	if a.w.bug(BugSentAtReceive) {
+		sent = a.now()
+	}
+	if err != nil {
+		return retry
+	}
+	if !ok {
+		a.lostLease(t, lease)
+		return retry
+	}
+	if a.lease != lease {
+		return 0
+	}
+	a.leaseSent, a.leaseTTL = sent, granted
+	if a.own.Held() && a.own.Revision == own.Revision {
+		a.own.Sent, a.own.TTL = sent, min(granted, own.TTL)
+		own = a.own
+	}
+	if own.Held() {
+		a.extendFence(t, own)
+	}
+	if granted != ttl.Truncate(time.Second) && !claim {
+		a.changeTTL(t, ttl)
+	}
+	return max(every-(a.now()-sent), 10*time.Millisecond)
+}
+
+func (a *agent) proveOnce(t *task, bound time.Duration, lease election.LeaseID, own election.Own, claim bool) (time.Duration, bool, error) {
+	if own.Held() && !claim {
+		return a.prove(t, bound, lease, own.Revision)
+	}
+	ka, err := a.store.keepAlive(t, bound, lease)
+	if err != nil {
+		if errors.Is(err, dcs.ErrLeaseNotFound) {
+			return 0, false, nil
+		}
+		return 0, false, err
+	}
+	if claim {
+		res, err := a.store.apply(t, bound, dcs.Txn{If: []dcs.Cmp{{Key: dcs.KeyInitialize, Kind: dcs.CmpModRevision, Revision: own.Revision}}})
+		if err != nil {
+			return 0, false, err
+		}
+		a.heard()
+		return ka.TTL, res.Done, nil
+	}
+	a.heard()
+	return ka.TTL, true, nil
+}
+
+// keepBound is how long one round may take: a third of what is left.
+func (a *agent) keepBound(own election.Own, ttl time.Duration) time.Duration {
+	if !own.Held() {
+		return max(ttl/3, time.Second)
+	}
+	return max((own.DemoteAt(a.margin())-a.now())/3, 100*time.Millisecond)
+}
+
+// fenceAt is the deadline that a title gives.
+func (a *agent) fenceAt(own election.Own) election.Instant {
+	if a.w.bug(BugNoMargin) {
+		return own.Sent + own.TTL
+	}
+	return own.FenceAt(a.margin())
+}
+
+// extendFence hands the new deadline to the fencer and, once it has taken it, to /primary.
+func (a *agent) extendFence(t *task, own election.Own) {
+	epoch := a.armEpoch
+	if epoch == 0 {
+		return
+	}
+	until := a.fenceAt(own)
+	if err := a.fence(t, func(f *fencer) error { return f.renew(epoch, own.Revision, until) }); err != nil {
+		if a.w.recording {
+			a.note("fencer did not take the new deadline: %s", err)
+		}
+		return
+	}
+	a.guard.tok.until, a.guard.tok.rev, a.guard.ackAt = until, own.Revision, a.now()
+	a.refreshUntil()
+}
+
+func (a *agent) grantLease(t *task, ttl time.Duration) error {
+	sent := a.now()
+	g, err := a.store.grant(t, max(ttl/3, time.Second), ttl)
+	if err != nil {
+		return err
+	}
+	a.lease, a.leaseTTL, a.leaseSent = g.ID, g.TTL, sent
+	a.member.stale = true
+	a.news.raise()
+	return nil
+}
+
+// lostLease: the store says that the lease or the key is not what it was.
+func (a *agent) lostLease(t *task, lease election.LeaseID) {
+	gone, err := a.store.leaseGone(t, storeCall, lease)
+	if err == nil && gone && a.lease == lease {
+		a.lease = 0
+		a.note("lease %d is gone", lease)
+	}
+	a.news.raise()
+}
+
+// changeTTL moves to a lease with the new time to live.
+func (a *agent) changeTTL(t *task, ttl time.Duration) {
+	sent := a.now()
+	bound := max(ttl/3, time.Second)
+	g, err := a.store.grant(t, bound, ttl)
+	if err != nil {
+		return
+	}
+	a.own.TTL = min(a.own.TTL, g.TTL)
+	own := a.own
+	if own.Held() {
+		res, err := a.store.apply(t, bound, dcs.RehangLeader(a.n.name, g.ID, own.Revision, a.cluster.Reign))
+		if err != nil || !res.Done {
+			return
+		}
+		if a.own.Revision == own.Revision {
+			a.own.Revision, a.own.Lease, a.own.TTL, a.own.Sent = res.Revision, g.ID, g.TTL, sent
+		}
+	}
+	a.lease, a.leaseTTL, a.leaseSent = g.ID, g.TTL, sent
+	a.member.stale = true
+	a.kick.raise()
+}
+
+// freshLease makes sure that the lease was proven a moment ago, before it is put under a key.
+func (a *agent) freshLease(t *task) (lease election.LeaseID, sent election.Instant, ttl time.Duration, err error) {
+	lease, sent, ttl = a.lease, a.leaseSent, a.leaseTTL
+	if lease == 0 {
+		return 0, 0, 0, errNot("no lease yet")
+	}
+	if a.now()-sent < ttl/10 {
+		return lease, sent, ttl, nil
+	}
+	sent = a.now()
+	ka, err := a.store.keepAlive(t, storeCall, lease)
+	if err != nil {
+		return 0, 0, 0, err
+	}
+	a.leaseSent, a.leaseTTL = sent, ka.TTL
+	return lease, sent, ka.TTL, nil
+}
+
+// take records a title that was just won, and arms the fencer with it.
+func (a *agent) take(t *task, own election.Own, claim bool) error {
+	a.own, a.claim = own, claim
+	epoch, err := a.arm(t, token{lease: own.Lease, rev: own.Revision, until: a.fenceAt(own)})
+	if err != nil {
+		return err
+	}
+	if a.own.Revision == own.Revision {
+		a.armEpoch = epoch
+	}
+	a.news.raise()
+	return nil
+}
+
+// adopt takes up a leader key that hangs on the own lease.
+func (a *agent) adopt(t *task, revision int64) error {
+	lease, _, _, err := a.freshLease(t)
+	if err != nil {
+		return err
+	}
+	sent := a.now()
+	granted, ok, err := a.prove(t, storeCall, lease, revision)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return errNot("the leader key is not on this agent's lease any more")
+	}
+	return a.take(t, election.Own{Revision: revision, Lease: lease, Sent: sent, TTL: granted}, false)
+}
+
+// ensureArmed gives the fencer the present title again if it does not hold it.
+func (a *agent) ensureArmed(t *task) (uint64, error) {
+	own, epoch := a.own, a.armEpoch
+	if !own.Held() {
+		return 0, errNot("no title to the leader key")
+	}
+	if a.w.bug(BugPromoteUnarmed) {
+		return epoch, nil
+	}
+	if a.guard.connected && a.guard.armed && a.guard.tok.epoch == epoch && epoch != 0 {
+		return epoch, nil
+	}
+	epoch, err := a.arm(t, token{lease: own.Lease, rev: own.Revision, until: a.fenceAt(own)})
+	if err != nil {
+		return 0, err
+	}
+	a.armEpoch = epoch
+	return epoch, nil
+}
+
+// drop forgets the title. The server is down or in recovery; the fencer checks that itself.
+func (a *agent) drop(t *task) {
+	epoch := a.armEpoch
+	a.own, a.claim, a.armEpoch = election.Own{}, false, 0
+	a.setUntil(0)
+	if epoch == 0 {
+		return
+	}
+	if err := a.fence(t, func(f *fencer) error { return f.disarm(epoch) }); err != nil {
+		if a.w.recording {
+			a.note("fencer not disarmed: %s", err)
+		}
+		return
+	}
+	a.guard.armed = false
+}

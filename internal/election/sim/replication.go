@@ -1,0 +1,147 @@
+package sim
+
+import (
+	"time"
+
+	"github.com/pgha/pgha/internal/election"
+)
+
+// follow points a running standby at another upstream, by reload.
+func (s *server) follow(upstream string) {
+	if s.upstream == upstream && s.stream != nil {
+		return
+	}
+	s.upstream = upstream
+	s.hangUp()
+	if s.state == srvStandby {
+		s.dial(20 * time.Millisecond)
+	}
+}
+
+func (s *server) hangUp() {
+	if s.stream != nil {
+		s.stream.close()
+		s.stream = nil
+	}
+}
+
+func (st *stream) close() { st.closed = true }
+
+// dial tries to connect to the upstream, again and again while this life lasts.
+func (s *server) dial(d time.Duration) {
+	up := s.upstream
+	s.later(d, func() {
+		if s.state != srvStandby || s.upstream != up || up == "" || s.asked {
+			return
+		}
+		if s.stream != nil && !s.stream.closed {
+			return
+		}
+		s.stream = nil
+		again := 200 * time.Millisecond
+		if !s.connect() {
+			again = s.w().between(200*time.Millisecond, time.Second)
+		}
+		s.dial(again)
+	})
+}
+
+// connect begins to stream, if PostgreSQL would.
+func (s *server) connect() bool {
+	w := s.w()
+	n := w.node(s.upstream)
+	if n == nil || n == s.n || !n.power || !w.net.both(s.n.index, n.index) {
+		return false
+	}
+	up := &n.pg
+	serves := up.state == srvPrimary && !up.local || up.state == srvStandby
+	if !serves || up.halted() || !streamable(s.disk(), up.disk()) {
+		return false
+	}
+	if w.now < s.n.mutedUntil {
+		return false
+	}
+	st := &stream{from: up, to: s, fromPid: up.pid, toPid: s.pid, acked: s.disk().end()}
+	s.stream, s.received = st, true
+	up.senders = append(up.senders, st)
+	w.note(s.n.index, "streams from %s at timeline %d, %s", n.name, s.disk().tl, s.disk().end())
+	w.checks.streaming(s.n, n)
+	st.push()
+	return true
+}
+
+// push sends what is new to all standbys.
+func (s *server) push() {
+	keep := s.senders[:0]
+	for _, st := range s.senders {
+		if !st.closed {
+			keep = append(keep, st)
+			st.push()
+		}
+	}
+	s.senders = keep
+}
+
+// push schedules the next delivery of a stream.
+func (st *stream) push() {
+	if st.busy || st.closed {
+		return
+	}
+	st.busy = true
+	w := st.from.w()
+	d := w.net.delay(st.from.n.index, st.to.n.index) + w.tail(0, w.cfg.ReplicationLag)
+	w.after(d, st.deliver)
+}
+
+// valid says that both ends still live the life in which the stream began.
+func (st *stream) valid() bool {
+	alive := st.from.state == srvPrimary || st.from.state == srvStandby || st.from.state == srvStopping
+	return !st.closed && st.from.pid == st.fromPid && st.to.pid == st.toPid && alive &&
+		st.to.state == srvStandby && st.to.n.power && st.from.n.power
+}
+
+func (st *stream) deliver() {
+	st.busy = false
+	if !st.valid() {
+		st.close()
+		return
+	}
+	w := st.from.w()
+	if !w.net.both(st.from.n.index, st.to.n.index) || st.from.halted() || st.to.halted() {
+		const again = 200 * time.Millisecond
+		if st.stuck += again; st.stuck > w.cfg.WalTimeout {
+			w.note(st.to.n.index, "stream from %s breaks", st.from.n.name)
+			st.close()
+			return
+		}
+		st.busy = true
+		w.after(again, st.deliver)
+		return
+	}
+	st.stuck = 0
+	to, from := st.to.disk(), st.from.disk()
+	if !w.checks.sameHistory(st.to.n, st.from.n) {
+		st.close()
+		return
+	}
+	if n := len(to.wal); n < len(from.wal) {
+		to.wal = append(to.wal, from.wal[n:]...)
+		if to.tl != from.tl {
+			to.tl, to.hist = from.tl, from.hist
+			st.to.n.learn(from.tl)
+		}
+		st.to.replayed = to.end()
+		st.to.noteReplay()
+		st.to.push()
+	}
+	st.acked = to.end()
+}
+
+// receivedLSN is what the standby says it has: what it received in this life, or else only what it
+// has replayed.
+func (s *server) receivedLSN() election.LSN {
+	if s.received {
+		return s.disk().end()
+	}
+	return s.replayed
+}

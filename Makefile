@@ -23,11 +23,11 @@ COMMANDS := pgha-agent pghactl
 LINT := go tool -modfile=tools/go.mod golangci-lint
 STAGE := tools/stage.sh
 
-# The race detector costs a second compilation of every dependency, so it runs where goroutines
-# meet: the core, the shell around it, and what talks between processes. `make test` runs these
-# packages with it, the simulation as a stage of its own, and all others without.
-RACE_PKGS ?= ./internal/election ./internal/agent/... ./internal/fencer/... \
-	./internal/restapi/... ./internal/config/... ./internal/dcs ./internal/dcs/memory/...
+# The race detector costs a second compilation of every dependency, so `make test` runs it where
+# goroutines meet in one process: the core, the shell around it, the API. The simulation is a stage
+# of its own, and all other packages run without. For all of them: make race RACE_PKGS=./...
+RACE_PKGS ?= ./internal/election ./internal/agent/... ./internal/restapi/... \
+	./internal/config/... ./internal/dcs ./internal/dcs/memory/...
 SIM_PKGS := ./internal/election/sim/...
 
 # make sim SEEDS=1000 tries that many new seeds; make sim SEED=8123 replays one.

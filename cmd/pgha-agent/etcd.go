@@ -183,7 +183,7 @@ func startEtcd(c *config.Config, path string) error {
 		return err
 	}
 	defer func() { _ = out.Close() }()
-	cmd := exec.Command(self, "etcd", path)
+	cmd := exec.Command(self, "etcd", path) //nolint:noctx // it outlives the agent
 	cmd.Stdout, cmd.Stderr, cmd.Dir = out, out, "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {

@@ -74,8 +74,8 @@ It may also be a directory of such files.`,
 		SilenceErrors: true, SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if f.version {
-				fmt.Fprintln(cmd.OutOrStdout(), "pgha-agent "+version())
-				return nil
+				_, err := fmt.Fprintln(cmd.OutOrStdout(), "pgha-agent "+version())
+				return err
 			}
 			path := ""
 			if len(args) == 1 {
@@ -107,11 +107,11 @@ func checkConfig(cmd *cobra.Command, path string) error {
 		return err
 	}
 	for _, w := range c.Warnings {
-		fmt.Fprintln(cmd.ErrOrStderr(), "warning: "+w.String())
+		cmd.PrintErrln("warning: " + w.String())
 	}
 	for _, s := range c.Ignored {
-		fmt.Fprintln(cmd.ErrOrStderr(), "without effect: "+s)
+		cmd.PrintErrln("without effect: " + s)
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "configuration of member %s in cluster %s is valid\n", c.Name, c.Scope)
-	return nil
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "configuration of member %s in cluster %s is valid\n", c.Name, c.Scope)
+	return err
 }

@@ -274,9 +274,7 @@ func (a *Agent) once(ctx context.Context, key string, timeout time.Duration, fn 
 	if _, busy := a.inflight.LoadOrStore(key, struct{}{}); busy {
 		return
 	}
-	a.wg.Add(1)
-	go func() {
-		defer a.wg.Done()
+	a.wg.Go(func() {
 		actx, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
 		err := fn(actx)
@@ -286,7 +284,7 @@ func (a *Agent) once(ctx context.Context, key string, timeout time.Duration, fn 
 			a.why.result(key + ": " + err.Error())
 		}
 		a.poke()
-	}()
+	})
 }
 
 // rawConfig is the dynamic configuration as stored, for REST and for restoring it.

@@ -54,7 +54,6 @@ type facts struct {
 	memberAt      election.Instant
 	memberLease   election.LeaseID
 	state         election.MemberState // what a job says the server is doing; empty: derive
-	checkpointing bool
 	nextCommand   uint64
 }
 

@@ -217,7 +217,7 @@ func (g *fencerConn) disarm(ctx context.Context, epoch uint64) error {
 	return nil
 }
 
-func (g *fencerConn) start(ctx context.Context, spec fencer.StartSpec) (int, error) {
+func (g *fencerConn) start(ctx context.Context, spec fencer.StartSpec) error {
 	var pid int
 	err := g.call(ctx, func(ctx context.Context, c *fencer.Client) error {
 		var err error
@@ -225,13 +225,13 @@ func (g *fencerConn) start(ctx context.Context, spec fencer.StartSpec) (int, err
 		return err
 	})
 	if err != nil {
-		return 0, err
+		return err
 	}
 	g.mu.Lock()
 	g.state.Postmaster, g.dying = pid, false
 	g.mu.Unlock()
 	g.a.lookNow()
-	return pid, nil
+	return nil
 }
 
 func (g *fencerConn) promote(ctx context.Context, epoch uint64) error {

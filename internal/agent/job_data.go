@@ -77,7 +77,7 @@ func (a *Agent) bootstrapRoles(ctx context.Context, v election.View, cfg *config
 	}
 	spec.Bin, spec.Args, spec.Env = bin, append([]string{bin}, args...), env
 	mark := postgres.LogMark(spec.LogFile)
-	if _, err := a.guard.start(ctx, spec); err != nil {
+	if err := a.guard.start(ctx, spec); err != nil {
 		return err
 	}
 	if err := a.waitAccepting(ctx, mark); err != nil {

@@ -56,7 +56,7 @@ func (a *Agent) launch(ctx context.Context, spec fencer.StartSpec) error {
 	spec.Bin, spec.Args, spec.Env = bin, append([]string{bin}, args...), env
 	spec.LogFile = a.logFile()
 	mark := postgres.LogMark(spec.LogFile)
-	if _, err := a.guard.start(ctx, spec); err != nil {
+	if err := a.guard.start(ctx, spec); err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
 	deadline := time.NewTimer(startPatience)

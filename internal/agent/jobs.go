@@ -18,7 +18,7 @@ type jobSlot struct {
 	a *Agent
 
 	mu      sync.Mutex
-	view_   election.Job
+	job     election.Job
 	cancelF context.CancelFunc
 	done    chan struct{}
 	bytes   progress
@@ -34,7 +34,7 @@ func (j *jobSlot) init(a *Agent) { j.a = a }
 func (j *jobSlot) view() election.Job {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.view_
+	return j.job
 }
 
 func (j *jobSlot) kind() election.JobKind { return j.view().Kind }
@@ -43,7 +43,7 @@ func (j *jobSlot) kind() election.JobKind { return j.view().Kind }
 func (j *jobSlot) progress() (election.Job, progress) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.view_, j.bytes
+	return j.job, j.bytes
 }
 
 func (j *jobSlot) setProgress(done, total int64) {
@@ -54,7 +54,7 @@ func (j *jobSlot) setProgress(done, total int64) {
 
 func (j *jobSlot) setDetail(s string) {
 	j.mu.Lock()
-	j.view_.Detail = s
+	j.job.Detail = s
 	j.mu.Unlock()
 }
 
@@ -62,18 +62,18 @@ func (j *jobSlot) setDetail(s string) {
 func (j *jobSlot) cancel(why string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.view_.Kind == election.JobNone || j.view_.Cancelling {
+	if j.job.Kind == election.JobNone || j.job.Cancelling {
 		return
 	}
-	j.view_.Cancelling = true
+	j.job.Cancelling = true
 	j.cancelF()
-	j.a.log.Warn("job called off", zap.String("job", string(j.view_.Kind)), zap.String("why", why))
+	j.a.log.Warn("job called off", zap.String("job", string(j.job.Kind)), zap.String("why", why))
 }
 
 func (j *jobSlot) cancelAndWait() {
 	j.mu.Lock()
 	cancel, done := j.cancelF, j.done
-	running := j.view_.Kind != election.JobNone
+	running := j.job.Kind != election.JobNone
 	j.mu.Unlock()
 	if !running {
 		return
@@ -85,14 +85,14 @@ func (j *jobSlot) cancelAndWait() {
 // run starts a job unless one runs. Its outcome becomes a fact.
 func (j *jobSlot) run(ctx context.Context, job election.Job, fn func(context.Context) error) {
 	j.mu.Lock()
-	if j.view_.Kind != election.JobNone {
+	if j.job.Kind != election.JobNone {
 		j.mu.Unlock()
 		return
 	}
 	jctx, cancel := context.WithCancel(ctx)
 	job.Since = Now()
 	done := make(chan struct{})
-	j.view_, j.cancelF, j.done, j.bytes = job, cancel, done, progress{started: job.Since}
+	j.job, j.cancelF, j.done, j.bytes = job, cancel, done, progress{started: job.Since}
 	j.mu.Unlock()
 	j.a.log.Info("job started", zap.String("job", string(job.Kind)), zap.String("detail", job.Detail))
 	go func() {
@@ -128,7 +128,7 @@ func (j *jobSlot) finish(job election.Job, err error) {
 	j.a.lookOnce(lctx)
 	cancel()
 	j.mu.Lock()
-	j.view_ = election.Job{}
+	j.job = election.Job{}
 	j.mu.Unlock()
 	j.a.poke()
 }

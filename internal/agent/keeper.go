@@ -33,7 +33,6 @@ type keeper struct {
 	own      election.Own
 	armEpoch uint64
 	claim    bool
-	term     uint64
 
 	kick chan struct{}
 	// settled is closed when it is known whether the fencer's token is still a title.
@@ -53,13 +52,6 @@ func (k *keeper) title() (election.Own, election.LeaseID) {
 		own = election.Own{}
 	}
 	return own, k.lease
-}
-
-// epoch is the armed epoch of the present title, zero if none.
-func (k *keeper) epoch() uint64 {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.armEpoch
 }
 
 // claimRevision is the revision of the bootstrap claim this life of the agent made, zero if none.

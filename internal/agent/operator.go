@@ -355,9 +355,10 @@ func (a *Agent) CaughtUp(ctx context.Context, lsn election.LSN) (election.LSN, b
 func olderThan(have int, want string) bool {
 	n := 0
 	for i, part := range splitVersion(want) {
-		if i == 0 {
+		switch i {
+		case 0:
 			n += part * 10000
-		} else if i == 1 {
+		case 1:
 			n += part
 		}
 	}
@@ -366,16 +367,16 @@ func olderThan(have int, want string) bool {
 
 func splitVersion(s string) []int {
 	var out []int
-	cur, any := 0, false
+	cur, digits := 0, false
 	for _, r := range s + "." {
 		if r >= '0' && r <= '9' {
-			cur, any = cur*10+int(r-'0'), true
+			cur, digits = cur*10+int(r-'0'), true
 			continue
 		}
-		if any {
+		if digits {
 			out = append(out, cur)
 		}
-		cur, any = 0, false
+		cur, digits = 0, false
 	}
 	return out
 }

@@ -112,6 +112,7 @@ func (f *facts) word() election.MemberState {
 			}
 		}
 		return election.StateStopped
+	case election.ServerUnknown:
 	}
 	return election.StateUnknown
 }

@@ -39,7 +39,7 @@ func (a *Agent) watchStore(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// ErrNamesake: another agent of the same name is alive (row H-002). Two of them would take each
+// ErrNamesake says that another agent of the same name is alive (row H-002). Two of them would take each
 // other's keys for their own.
 var ErrNamesake = errors.New("another member of this name is running")
 
@@ -54,7 +54,7 @@ func (a *Agent) refuseNamesake(ctx context.Context, s dcs.Snapshot) error {
 	defer cancel()
 	st, err := a.peers.Peer(pctx, m.APIURL)
 	if err != nil || st.Pgha.Incarnation == a.opt.Incarnation || st.Name != "" && st.Name != a.name() {
-		return nil //nolint:nilerr // nobody answers there: that life of the member is over
+		return nil // whoever it was is gone
 	}
 	return fmt.Errorf("%w: %s answers at %s; give this one another name, or stop that one", ErrNamesake, a.name(), m.APIURL)
 }

@@ -24,38 +24,45 @@ type rule struct {
 // the actions of every reconcile rule that applies. The guard then looks at the result with eyes
 // of its own (guard.go).
 func Decide(v View) Plan {
-	for _, r := range roleRules() {
-		if !r.when(&v) {
-			continue
+	for _, part := range ruleParts() {
+		for _, r := range part() {
+			if !r.when(&v) {
+				continue
+			}
+			p := r.then(&v)
+			p.Rule = r.id
+			if r.steady {
+				reconcile(&v, &p)
+			}
+			return guarded(&v, p)
 		}
-		p := r.then(&v)
-		p.Rule = r.id
-		if r.steady {
-			reconcile(&v, &p)
-		}
-		return guarded(&v, p)
 	}
 	// Every View has a rule (the exhaustive walk shows it); getting here is a defect, shown as one.
 	return Plan{Rule: ruleNone, Reason: "no rule applies", Trouble: true}
 }
 
-// roleRules lists the role rules in order of precedence: what stops everything, the running job,
+// ruleParts lists the role rules in order of precedence: what stops everything, the running job,
 // an orderly stop, the title to the key, what its owner does, what a member does while another
-// leads, and what is done while nobody leads.
+// leads, and what is done while nobody leads. A part is made only when those before it are silent.
+func ruleParts() []func() []rule {
+	return []func() []rule{
+		blockRules,
+		jobRules,
+		stopRules,
+		titleRules,
+		pauseRules,
+		ownerRules,
+		memberRules,
+		bootstrapRules,
+		vacantRules,
+	}
+}
+
+// roleRules lists all role rules in order.
 func roleRules() []rule {
 	var all []rule
-	for _, part := range [][]rule{
-		blockRules(),
-		jobRules(),
-		stopRules(),
-		titleRules(),
-		pauseRules(),
-		ownerRules(),
-		memberRules(),
-		bootstrapRules(),
-		vacantRules(),
-	} {
-		all = append(all, part...)
+	for _, part := range ruleParts() {
+		all = append(all, part()...)
 	}
 	return all
 }

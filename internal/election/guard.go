@@ -40,6 +40,10 @@ func actionViolation(v *View, a Action) string {
 	switch a := a.(type) {
 	case Promote, StartPrimary:
 		return writableViolation(v)
+	case RestartServer:
+		if v.Local.Role == RolePrimary {
+			return writableViolation(v)
+		}
 	case HandOver:
 		if w := writableViolation(v); w != "" {
 			return w
@@ -138,10 +142,12 @@ func destroyViolation(v *View, source string) string {
 		return "data is overwritten while the leader does not serve"
 	case source == "" || source == v.Self.Name:
 		return "data is overwritten from no other member"
-	case v.Local.Divergence == DivergenceWrongOwner && v.Local.DivergenceFor == c.Leader.ModRevision:
+	case v.Local.Data == DataCluster && v.Local.Divergence == DivergenceWrongOwner && v.Local.DivergenceFor == c.Leader.ModRevision:
 		return "data is overwritten from another system"
 	case v.Local.Role == RolePrimary && v.Local.Server == ServerRunning:
 		return "data of a running primary is overwritten"
+	case v.Local.Role == RoleUnknown && v.Local.Server != ServerDown && !v.Local.Signal:
+		return "data of a server of unknown role is overwritten"
 	case v.Local.Data == DataUnknown || v.Local.Data == DataForeign || v.Local.Data == DataUnreadable:
 		return "data is overwritten in a directory that is not known"
 	}

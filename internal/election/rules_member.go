@@ -45,6 +45,11 @@ func (v *View) writable() bool {
 		v.Local.Server == ServerStarting && !v.Local.Signal)
 }
 
+// knownStandby says that the server, whatever it does at the moment, is no primary.
+func (v *View) knownStandby() bool {
+	return v.Local.Role == RoleStandby || v.Local.Role == RoleUnknown && v.Local.Signal
+}
+
 // source is the member to stream and clone from: the one named by replicatefrom if it runs, else
 // the leader (rows H-089, H-100).
 func (v *View) source() (Member, bool) {
@@ -243,7 +248,7 @@ func reinitRule(member func(func(*View) bool) func(*View) bool) rule {
 		doc: "An operator asked for this member to be cloned anew.",
 		when: member(func(v *View) bool {
 			_, ok := v.command(CommandReinit)
-			return ok
+			return ok && v.Local.Server == ServerDown || ok && v.knownStandby()
 		}),
 		then: func(v *View) Plan {
 			src, ok := v.source()

@@ -47,7 +47,23 @@ func findCgroups() (*cgroups, error) {
 		return &cgroups{}, err
 	}
 	probe.close()
+	g.removeAbandoned()
 	return g, removeCgroup(probe.path)
+}
+
+// removeAbandoned removes the empty cgroups of fencers that were killed. One with a process in it
+// cannot be removed.
+func (g *cgroups) removeAbandoned() {
+	names, err := filepath.Glob(filepath.Join(g.base, "pgha-*-*-*"))
+	if err != nil {
+		return
+	}
+	for _, name := range names {
+		pid, err := strconv.Atoi(strings.Split(filepath.Base(name), "-")[1])
+		if err == nil && unix.Kill(pid, 0) == unix.ESRCH {
+			_ = removeCgroup(name)
+		}
+	}
 }
 
 // ownCgroup combines the mount table with the process's place in the v2 hierarchy. In a cgroup

@@ -364,3 +364,33 @@ func TestConnectGivesUpOnAFrozenFencer(t *testing.T) {
 	signalPid(t, st.PID, syscall.SIGCONT)
 	b.connect()
 }
+
+func TestNoCgroupIsLeftBehind(t *testing.T) {
+	b := newBench(t, "--no-second")
+	c, st := b.connect()
+	if st.KillMethod != "cgroup" {
+		t.Fatalf("no cgroup to leave behind: the test means nothing: %+v", st)
+	}
+	left := func() []string {
+		groups, err := findCgroups()
+		must(t, err)
+		names, err := filepath.Glob(filepath.Join(groups.base, fmt.Sprintf("pgha-%d-*", st.PID)))
+		must(t, err)
+		return names
+	}
+	b.startStandin(c, 1, false, 0)
+	if got := left(); len(got) != 1 {
+		t.Errorf("cgroups of a running server: %v", got)
+	}
+	must(t, c.Kill(b.ctx()))
+	b.wait("cgroup is removed", func() (bool, string) { return len(left()) == 0, fmt.Sprint(left()) })
+	b.startStandin(c, 1, false, 0)
+	signalPid(t, st.PID, syscall.SIGKILL)
+	b.expect(c, EventClosed)
+	for _, pid := range b.serverProcesses() {
+		signalPid(t, pid, syscall.SIGKILL)
+	}
+	b.waitSilent()
+	b.connect() // the next fencer, of this member or another, cleans up
+	b.wait("cgroup of a killed fencer is removed", func() (bool, string) { return len(left()) == 0, fmt.Sprint(left()) })
+}

@@ -3,6 +3,8 @@ package fencer
 import (
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -298,4 +300,52 @@ func TestIdleFencerLeaves(t *testing.T) {
 		pids := b.processes()
 		return len(pids) == 0, "alive: " + join(pids)
 	})
+}
+
+func TestServerInheritsNothingOfTheFencer(t *testing.T) {
+	b := newBench(t)
+	c, st := b.connect()
+	if st.Priority == priorityNormal {
+		t.Fatalf("no priority to inherit: the test means nothing: %+v", st)
+	}
+	pid, err := c.Start(b.ctx(), StartSpec{Bin: "/bin/sleep", Args: []string{"sleep", "1000"}})
+	must(t, err)
+	proc := "/proc/" + strconv.Itoa(pid)
+	line, err := os.ReadFile(proc + "/stat")
+	must(t, err)
+	fields := strings.Fields(string(line)[strings.LastIndex(string(line), ")"):])
+	if nice, policy := fields[19-2], fields[41-2]; nice != "0" || policy != "0" {
+		t.Errorf("nice %s, policy %s", nice, policy)
+	}
+	if session := fields[6-2]; session != strconv.Itoa(pid) {
+		t.Errorf("session %s, want its own", session)
+	}
+	status, err := os.ReadFile(proc + "/status")
+	must(t, err)
+	for _, key := range []string{"SigBlk", "SigIgn"} {
+		if got := string(statusField(status, "\n"+key+":")); strings.Trim(got, "0") != "" {
+			t.Errorf("%s %s", key, got)
+		}
+	}
+	fds, err := os.ReadDir(proc + "/fd")
+	must(t, err)
+	if len(fds) != 3 {
+		t.Errorf("open descriptors: %v", fds)
+	}
+	want, err := os.ReadFile("/proc/self/oom_score_adj")
+	must(t, err)
+	if got, err := os.ReadFile(proc + "/oom_score_adj"); err != nil || string(got) != string(want) {
+		t.Errorf("oom score %q, want %q, %v", got, want, err)
+	}
+}
+
+func TestFencerOfAnotherDataDirectoryIsRefused(t *testing.T) {
+	b := newBench(t)
+	b.connect()
+	other := b.opts
+	other.DataDir = b.root
+	if c, _, err := Connect(b.ctx(), other, Hello{}); err == nil {
+		_ = c.Close()
+		t.Fatal("connected to the fencer of another server")
+	}
 }

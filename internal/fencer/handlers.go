@@ -2,6 +2,7 @@ package fencer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -266,6 +267,9 @@ func (s *server) setPolicy(p Policy, until time.Duration) error {
 }
 
 func (s *server) shutdown() error {
+	if s.inits {
+		return errors.New("this fencer is the init process: it ends when the agent exits")
+	}
 	s.opMu.Lock()
 	defer s.opMu.Unlock()
 	s.mu.Lock()

@@ -156,13 +156,7 @@ func TestInitKeepsTheServerThroughADeadAgentAndStopsItInTheEnd(t *testing.T) {
 	self, err := os.Executable()
 	must(t, err)
 	c := startContainer(t, b, self, "contained", b.run, b.data, b.standin())
-	inside := func() []int {
-		var pids []int
-		for _, pid := range cwdProcesses(b.data) {
-			pids = append(pids, pid)
-		}
-		return pids
-	}
+	inside := func() []int { return cwdProcesses(b.data) }
 	c.wait("server runs", func() (bool, string) {
 		return c.lines("adopted 0") == 1 && len(inside()) == 3, c.out.String()
 	})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"os/signal"
@@ -163,6 +164,10 @@ func newServer(opts ServerOptions) (*server, error) {
 		dirty: make(chan struct{}, 1), wake: make(chan struct{}, 1),
 		quit: make(chan struct{}), downCh: make(chan struct{}),
 	}
+	// What this process inherited by somebody's mistake is not for the server to inherit.
+	if err := unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		s.problems = append(s.problems, fmt.Sprintf("close-on-exec: %v", err))
+	}
 	if _, err := unix.Setsid(); err != nil && !errors.Is(err, unix.EPERM) {
 		return nil, fmt.Errorf("new session: %w", err) // EPERM: it has one already
 	}
@@ -309,6 +314,7 @@ func (s *server) serve(ctx context.Context) error {
 	_ = s.listener.Close()
 	wg.Wait()
 	s.watch.halt()
+	s.removeStaleGroups()
 	err := s.own.do(func() error { return os.Remove(socketPath(s.dir)) })
 	return errors.Join(err, s.dir.Close(), s.ready.Close(), s.lock.Close())
 }
@@ -434,6 +440,7 @@ func (s *server) down(n note) {
 	s.log.Info("server is down", slog.Int("pid", pid), slog.String("reason", n.reason.String()),
 		slog.Any("lingering", lingering))
 	s.emit(Event{Kind: EventDown, Pid: pid, At: n.at, Reason: n.reason.String(), Lingering: lingering})
+	s.removeStaleGroups()
 }
 
 // forget drops the server at hand. Callers hold mu.

@@ -187,6 +187,30 @@ func (m *Member) FencerPID() int {
 	return found[0].PID
 }
 
+// SetReadOnly remounts the member's small volume read-only, as a kernel does after a disk error,
+// or writable again. Nothing may have a file there open for writing.
+func (m *Member) SetReadOnly(readOnly bool) error {
+	if !m.volume {
+		return fmt.Errorf("remount volume of %s: it has no small volume of its own", m.Name)
+	}
+	flags := uintptr(unix.MS_REMOUNT)
+	if readOnly {
+		flags |= unix.MS_RDONLY
+	}
+	if err := unix.Mount("tmpfs", m.Volume(), "tmpfs", flags, ""); err != nil {
+		return fmt.Errorf("remount volume of %s: %w", m.Name, err)
+	}
+	probe := filepath.Join(m.Volume(), "probe")
+	err := os.WriteFile(probe, nil, 0o600)
+	if readOnly != errors.Is(err, unix.EROFS) {
+		return fmt.Errorf("remount volume of %s, read only %t: writing gives %v", m.Name, readOnly, err)
+	}
+	if readOnly {
+		return nil
+	}
+	return os.Remove(probe)
+}
+
 // FillVolume writes a file until the member's small volume is full. The second result frees it.
 func (m *Member) FillVolume() (free func() error, err error) {
 	if !m.volume {
@@ -214,5 +238,10 @@ func (m *Member) FillVolume() (free func() error, err error) {
 	if left := int64(fs.Bavail) * fs.Bsize; left > 64<<10 {
 		return nil, fmt.Errorf("fill volume of %s: %d bytes are still free", m.Name, left)
 	}
-	return func() error { return os.Remove(path) }, nil
+	return func() error {
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("free volume: %w", err)
+		}
+		return nil
+	}, nil
 }

@@ -30,14 +30,28 @@ func TestADivergedPrimaryComesBack(t *testing.T) {
 	s.chapter("by a clone, where pg_rewind cannot", func(s *story) {
 		old, successor, lost := s.diverge()
 		s.ok(old.Reconfigure(func(config map[string]any) {
-			broken := filepath.Join(old.Dir(), "pg_rewind")
-			s.ok(os.WriteFile(broken, []byte("#!/bin/sh\necho 'pg_rewind: error: told to fail by the test' >&2\nexit 1\n"), 0o755))
-			config["postgresql"].(map[string]any)["bin_name"] = map[string]any{"pg_rewind": broken}
+			config["postgresql"].(map[string]any)["bin_dir"] = s.withoutRewind(old)
 		}))
 		s.ok(old.Start())
 		s.settle()
 		s.follows(old, successor, lost)
 	})
+}
+
+// withoutRewind makes a directory with PostgreSQL's programs in which pg_rewind fails.
+func (s *story) withoutRewind(m *cluster.Member) string {
+	s.Helper()
+	dir := filepath.Join(m.Dir(), "bin")
+	s.ok(os.MkdirAll(dir, 0o755))
+	programs, err := os.ReadDir(s.Options.PostgresBin)
+	s.ok(err)
+	for _, p := range programs {
+		if p.Name() != "pg_rewind" {
+			s.ok(os.Symlink(filepath.Join(s.Options.PostgresBin, p.Name()), filepath.Join(dir, p.Name())))
+		}
+	}
+	s.ok(os.WriteFile(filepath.Join(dir, "pg_rewind"), []byte("#!/bin/sh\necho 'pg_rewind: error: told to fail by the test' >&2\nexit 1\n"), 0o755))
+	return dir
 }
 
 // diverge makes a primary acknowledge rows that no standby gets, and takes its power.

@@ -4,12 +4,15 @@ package integration
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgha/pgha/test/cluster"
 )
@@ -29,6 +32,7 @@ func TestTroubles(t *testing.T) {
 		fault := cluster.Mono()
 		free, err := old.FillVolume()
 		s.ok(err)
+		s.Cleanup(func() { s.ok(free()) })
 		s.fillWAL(old)
 		s.says(old, "space")
 		s.ok(w.WaitAcks(s.ctx, 50, promoteTime))
@@ -38,12 +42,12 @@ func TestTroubles(t *testing.T) {
 	})
 	s.chapter("a clone's directory cannot be written", func(s *story) {
 		m := s.wipe(s.standby())
-		s.ok(os.Chown(m.Volume(), 0, 0))
-		s.ok(os.Chmod(m.Volume(), 0o555))
+		s.ok(m.SetReadOnly(true))
+		s.Cleanup(func() { s.ok(m.SetReadOnly(false)) })
 		s.ok(m.Start())
-		s.says(m, "permission")
+		s.says(m, "read-only")
 		s.unharmed(m)
-		s.ok(os.Chmod(m.Volume(), 0o777))
+		s.ok(m.SetReadOnly(false))
 		s.recovers(m)
 	})
 	s.chapter("the replication password is wrong", func(s *story) {
@@ -104,12 +108,14 @@ func TestTroubles(t *testing.T) {
 	})
 }
 
-// fillWAL makes the server need space that it does not have.
+// fillWAL makes the server write log until it finds no space for it and panics. A table that
+// cannot grow is an error of one statement; log that cannot be written is the end of the server.
 func (s *story) fillWAL(m *cluster.Member) {
 	s.Helper()
-	s.ok(s.WaitFor(s.ctx, noticeTime, "the server to run out of space", func(ctx context.Context) (bool, string) {
-		_, err := m.SQL(ctx, "CREATE TABLE IF NOT EXISTS filler (t text); INSERT INTO filler SELECT repeat('x', 1000) FROM generate_series(1, 20000); SELECT pg_switch_wal()")
-		return err != nil, "there is still space"
+	s.ok(s.WaitFor(s.ctx, healTime, "the server to run out of space for its log", func(ctx context.Context) (bool, string) {
+		_, err := m.SQL(ctx, "SELECT count(pg_logical_emit_message(false, 'x', repeat('x', 10000))) FROM generate_series(1, 1000)")
+		var refused *pgconn.PgError
+		return err != nil && !errors.As(err, &refused), fmt.Sprint("it still works, error ", err)
 	}))
 }
 

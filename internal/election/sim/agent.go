@@ -63,11 +63,11 @@ type agent struct {
 	isSettled bool
 
 	// the fencer, as last heard
-	guard  guard
-	job    jobSlot
-	round  election.Probes
-	pub    published
-	until  election.Instant // how long /primary answers 200
+	guard guard
+	job   jobSlot
+	round election.Probes
+	pub   published
+	until election.Instant // how long /primary answers 200
 
 	news, look, kick, watchBroken, fencerGone, down, settled signal
 	firstFencer                                              signal
@@ -135,8 +135,10 @@ func (a *agent) now() election.Instant { return a.n.now() }
 
 func (a *agent) note(format string, args ...any) { a.w.note(a.n.index, format, args...) }
 
+func (a *agent) tell(format string, args ...any) { a.w.tell(a.n.index, format, args...) }
+
 func (a *agent) margin() time.Duration {
-	return max(a.w.cfg.Margin, election.MarginFloor(a.ttl))
+	return election.MarginFloor(a.ttl) + a.w.cfg.Extra
 }
 
 // runLoop decides and acts whenever there is news, and at the heartbeat.
@@ -195,7 +197,7 @@ func (a *agent) remember(p election.Plan) {
 	}
 	a.lastPlan = key
 	if a.w.recording {
-		a.note("decides %s", p)
+		a.tell("decides %s", p)
 	}
 	a.w.mixString(key)
 }
@@ -352,7 +354,7 @@ func (a *agent) once(key string, fn func(*task) error) {
 			}
 		}
 		if err != nil && a.w.recording {
-			a.note("%s failed: %s", key, err)
+			a.tell("%s failed: %s", key, err)
 		}
 		a.news.raise()
 	})

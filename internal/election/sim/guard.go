@@ -210,6 +210,10 @@ func (a *agent) refreshUntil() {
 		a.setUntil(0)
 		return
 	}
+	if a.w.bug(BugEarlyHealth) {
+		a.setUntil(own.ExpiresAt())
+		return
+	}
 	m := a.margin()
 	a.setUntil(min(own.DemoteAt(m), a.guard.tok.until-m))
 }

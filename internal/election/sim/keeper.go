@@ -168,7 +168,7 @@ func (a *agent) extendFence(t *task, own election.Own) {
 	until := a.fenceAt(own)
 	if err := a.fence(t, func(f *fencer) error { return f.renew(epoch, own.Revision, until) }); err != nil {
 		if a.w.recording {
-			a.note("fencer did not take the new deadline: %s", err)
+			a.tell("fencer did not take the new deadline: %s", err)
 		}
 		return
 	}
@@ -301,7 +301,7 @@ func (a *agent) drop(t *task) {
 	}
 	if err := a.fence(t, func(f *fencer) error { return f.disarm(epoch) }); err != nil {
 		if a.w.recording {
-			a.note("fencer not disarmed: %s", err)
+			a.tell("fencer not disarmed: %s", err)
 		}
 		return
 	}

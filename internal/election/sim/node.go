@@ -110,29 +110,29 @@ func (n *node) freezeAgent() (thaw func()) {
 		return func() {}
 	}
 	n.w.note(n.index, "agent frozen")
-	thaw = n.agent.p.freeze()
+	goOn := n.agent.p.freeze()
 	n.w.checks.health(n)
 	return func() {
 		n.w.note(n.index, "agent thaws")
-		thaw()
+		goOn()
 	}
 }
 
 func (n *node) freezeFencer() (thaw func()) {
 	n.w.note(n.index, "fencer frozen")
-	thaw = n.fencer.p.freeze()
+	goOn := n.fencer.p.freeze()
 	return func() {
 		n.w.note(n.index, "fencer thaws")
-		thaw()
+		goOn()
 	}
 }
 
 func (n *node) freezeServer() (thaw func()) {
 	n.w.note(n.index, "server frozen")
-	thaw = n.pg.freeze()
+	goOn := n.pg.freeze()
 	return func() {
 		n.w.note(n.index, "server thaws")
-		thaw()
+		goOn()
 	}
 }
 

@@ -36,6 +36,7 @@ type server struct {
 	received bool
 	upstream string
 	stream   *stream
+	dials    int
 	// senders are the streams to standbys, in the order in which they came.
 	senders []*stream
 }

@@ -8,41 +8,47 @@ import (
 
 // follow points a running standby at another upstream, by reload.
 func (s *server) follow(upstream string) {
-	if s.upstream == upstream && s.stream != nil {
+	if s.upstream == upstream {
 		return
 	}
 	s.upstream = upstream
 	s.hangUp()
-	if s.state == srvStandby {
-		s.dial(20 * time.Millisecond)
-	}
+	s.dial(20 * time.Millisecond)
 }
 
+// hangUp ends the own stream.
 func (s *server) hangUp() {
 	if s.stream != nil {
 		s.stream.close()
-		s.stream = nil
 	}
 }
 
-func (st *stream) close() { st.closed = true }
+// close ends a stream; the standby dials again, if it still is one.
+func (st *stream) close() {
+	if st.closed {
+		return
+	}
+	st.closed = true
+	if st.to.stream == st {
+		st.to.stream = nil
+		st.to.dial(st.to.w().between(20*time.Millisecond, time.Second))
+	}
+}
 
 // dial tries to connect to the upstream, again and again while this life lasts.
 func (s *server) dial(d time.Duration) {
-	up := s.upstream
+	if s.state != srvStandby {
+		return
+	}
+	s.dials++
+	turn := s.dials
 	s.later(d, func() {
-		if s.state != srvStandby || s.upstream != up || up == "" || s.asked {
+		if s.state != srvStandby || turn != s.dials || s.asked || s.stream != nil {
 			return
 		}
-		if s.stream != nil && !s.stream.closed {
-			return
+		if s.upstream == "" || !s.connect() {
+			s.dial(s.w().between(200*time.Millisecond, time.Second))
 		}
-		s.stream = nil
-		again := 200 * time.Millisecond
-		if !s.connect() {
-			again = s.w().between(200*time.Millisecond, time.Second)
-		}
-		s.dial(again)
 	})
 }
 

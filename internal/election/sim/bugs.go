@@ -1,0 +1,114 @@
+package sim
+
+import "github.com/pgha/pgha/internal/election"
+
+// Bug is a deliberate defect, in the simulated shell or by bending what the core is given. It shows
+// that the check it is meant for can fail.
+type Bug uint8
+
+// The defects. Each is what a careless reading of the design would do.
+const (
+	NoBug Bug = iota
+	// BugNoMargin: the fencer's deadline is the end of the lease itself.
+	BugNoMargin
+	// BugFencerIgnoresT: the deadline passes and nothing happens.
+	BugFencerIgnoresT
+	// BugSentAtReceive: a proof counts from the arrival of its answer.
+	BugSentAtReceive
+	// BugKeepAliveAlone: a keep-alive is taken for a proof of ownership.
+	BugKeepAliveAlone
+	// BugIgnoreTerm: a keep-alive answered by a former etcd leader counts.
+	BugIgnoreTerm
+	// BugAdoptByValue: a leader key that bears the own name is taken for the own one.
+	BugAdoptByValue
+	// BugAcquireOnDelete: a key that is gone is taken without proof that its lease is over.
+	BugAcquireOnDelete
+	// BugPromoteUnarmed: start and promotion go through without an armed fencer.
+	BugPromoteUnarmed
+	// BugPromoteAfterT: the fencer does not look at the deadline before a promotion or a start.
+	BugPromoteAfterT
+	// BugForgetBeforeDown: the title is dropped and the fencer disarmed before the server is down.
+	BugForgetBeforeDown
+	// BugReleaseRunning: the leader key is released while the server still stops.
+	BugReleaseRunning
+	// BugDownAtExit: the server counts as down as soon as its postmaster has exited.
+	BugDownAtExit
+	// BugHandOverEarly: the key is handed over before the shutdown checkpoint has arrived.
+	BugHandOverEarly
+	// BugUnknownIsFailure: a hand-over of unknown outcome counts as not done.
+	BugUnknownIsFailure
+	// BugSameTimelineNumber: equal timeline numbers count as one history.
+	BugSameTimelineNumber
+	// BugCloneOnGuess: a member without a leader clones from the first other member that answers.
+	BugCloneOnGuess
+	// BugIgnoreOthers: a candidate does not stand back behind one that is further, nor look at how
+	// far the leader was.
+	BugIgnoreOthers
+	// BugEarlyHealth: /primary answers 200 for as long as the lease, whatever its margin.
+	BugEarlyHealth
+	// BugNeverStart: a member that is down is never started again.
+	BugNeverStart
+	lastBug
+)
+
+func (b Bug) String() string {
+	names := []string{
+		"none", "no margin", "fencer ignores T", "sent = receive time", "keep-alive alone", "ignore the raft term",
+		"adopt by value", "acquire on delete", "promote unarmed", "promote after T", "forget before down",
+		"release while running", "down at exit", "hand over early", "unknown is failure", "same timeline number",
+		"clone on a guess", "ignore others", "early health", "never start",
+	}
+	return names[b]
+}
+
+func (w *World) bug(b Bug) bool { return w.cfg.Bug == b }
+
+// bend changes what the core is told, for the bugs that live there.
+func (w *World) bend(v *election.View) {
+	switch w.cfg.Bug {
+	case BugAcquireOnDelete:
+		if v.Store.Vacancy.Since != 0 {
+			v.Store.Vacancy.LeaseGone = election.Yes
+			if v.Store.Vacancy.Lease == 0 {
+				v.Store.Vacancy.Lease = 1
+			}
+		}
+	case BugIgnoreOthers:
+		v.Store.Cluster.Status.Optime = 0
+		for i := range v.Probes.Answers {
+			v.Probes.Answers[i].Answered = false
+		}
+	}
+}
+
+// bendPlan changes what the core said.
+func (w *World) bendPlan(a *agent, v *election.View, p *election.Plan) {
+	switch w.cfg.Bug {
+	case BugAdoptByValue:
+		l := v.Store.Cluster.Leader
+		if !v.Own.Held() && l.Present && l.Name == v.Self.Name && v.Job.Kind == election.JobNone && a.lease != 0 {
+			own := election.Own{Revision: l.ModRevision, Lease: l.Lease, Sent: a.now(), TTL: a.ttl}
+			a.once("adopt by value", func(t *task) error { return a.take(t, own, false) })
+		}
+	case BugCloneOnGuess:
+		if v.Store.Cluster.Leader.Present || v.Job.Kind != election.JobNone || v.Local.Data != election.DataCluster || v.Own.Held() {
+			return
+		}
+		for _, pr := range v.Probes.Answers {
+			if pr.Answered && v.Store.Cluster.Initialize.State == election.BootstrapDone {
+				p.Actions = []election.Action{election.Clone{Source: pr.Name, ConnURL: connURL(pr.Name)}}
+				return
+			}
+		}
+	case BugNeverStart:
+		kept := p.Actions[:0]
+		for _, act := range p.Actions {
+			switch act.(type) {
+			case election.StartStandby, election.StartPrimary:
+			default:
+				kept = append(kept, act)
+			}
+		}
+		p.Actions = kept
+	}
+}

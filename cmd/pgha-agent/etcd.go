@@ -38,7 +38,7 @@ in any case.`,
 
 // runEtcd is the life of an etcd member.
 func runEtcd(ctx context.Context, path string) error {
-	c, err := config.Load(path, os.Environ())
+	c, err := config.LoadClient(path, os.Environ())
 	if err != nil {
 		return err
 	}
@@ -116,7 +116,8 @@ func etcdSettings(c *config.Config) etcdserver.Config {
 	}
 }
 
-func etcdLock(c *config.Config) string { return filepath.Join(c.Pgha.StateDir, "etcd.lock") }
+// etcdLock lies in etcd's own directory, so that a node that runs nothing but etcd needs no other.
+func etcdLock(c *config.Config) string { return filepath.Join(c.Pgha.Etcd.DataDir, "pgha.lock") }
 
 // lockFile takes an exclusive lock that the kernel gives back when its holder dies.
 func lockFile(path string) (*os.File, bool, error) {

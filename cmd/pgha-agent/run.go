@@ -143,7 +143,7 @@ func serve(ctx context.Context, c *config.Config, who owner, path string, f flag
 		<-etcdDone
 	}()
 	sigs := make(chan os.Signal, 4)
-	signal.Notify(sigs, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
+	signal.Notify(sigs, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1)
 	defer signal.Stop(sigs)
 	done := make(chan error, 1)
 	actx, acancel := context.WithCancel(ctx)
@@ -164,8 +164,9 @@ func serve(ctx context.Context, c *config.Config, who owner, path string, f flag
 			switch {
 			case s == syscall.SIGHUP:
 				parts.reload(c, path, log)
-			case s == syscall.SIGTERM && f.onStop == keepServer, stopping:
-				// The server, the fencer and the key stay; the next agent takes them up.
+			case s == syscall.SIGUSR1, s == syscall.SIGTERM && f.onStop == keepServer, stopping:
+				// The server, the fencer and the key stay; the next agent takes them up. SIGUSR1 is
+				// for a service manager that can name another signal for a restart than for a stop.
 				notify(log, daemon.SdNotifyStopping)
 				acancel()
 			default:

@@ -118,7 +118,7 @@ func systemMismatch(v *View) Plan {
 	case v.Policy.Pause:
 	case v.Own.Held() && v.Local.Server == ServerDown:
 		p.Actions = []Action{ReleaseLeader{Why: "system identifier mismatch"}}
-	case v.Local.Server != ServerDown && v.Local.Role == RolePrimary:
+	case v.Local.Server != ServerDown && v.Local.Server != ServerUnknown && v.Local.Role == RolePrimary:
 		p.Actions = []Action{Demote{Why: "system identifier mismatch"}}
 	}
 	return p

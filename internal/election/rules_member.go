@@ -318,7 +318,7 @@ func memberRunningRules(member func(func(*View) bool) func(*View) bool) []rule {
 			return v.Local.Server == ServerRunning && v.Local.Role == RoleStandby && when(v)
 		})
 	}
-	return []rule{
+	all := []rule{
 		{
 			id:   "member.wait_server",
 			doc:  "The server is on its way up or down.",
@@ -367,6 +367,13 @@ func memberRunningRules(member func(func(*View) bool) func(*View) bool) []rule {
 					Actions: []Action{CompareHistory{Leader: v.Store.Cluster.Leader.Name}}}
 			},
 		},
+	}
+	return append(all, memberStreamRules(running)...)
+}
+
+// memberStreamRules are those of a standby that follows the right source.
+func memberStreamRules(running func(func(*View) bool) func(*View) bool) []rule {
+	return []rule{
 		{
 			id:  "member.offer",
 			doc: "A switchover names this member, which may lead: it offers its lease, so that the leader can hand the key over to it.",

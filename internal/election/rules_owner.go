@@ -2,6 +2,7 @@ package election
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -149,10 +150,10 @@ func ownerRules() []rule {
 			when: server(ServerDying),
 			then: idle("the postmaster exited, its processes are being cleared away", "proof that no process is left"),
 		},
-	}, append(ownerServerRules(owner, server), switchoverRules(owner)...)...)
+	}, slices.Concat(ownerStartRules(owner, server), ownerRunningRules(owner), switchoverRules(owner))...)
 }
 
-func ownerServerRules(owner func(func(*View) bool) func(*View) bool, server func(ServerState) func(*View) bool) []rule {
+func ownerStartRules(owner func(func(*View) bool) func(*View) bool, server func(ServerState) func(*View) bool) []rule {
 	return []rule{
 		{
 			id:   "leader.give_up",
@@ -207,6 +208,11 @@ func ownerServerRules(owner func(func(*View) bool) func(*View) bool, server func
 				return trouble("the server has not answered for "+ago(v.Now-v.Local.Since), "an answer, its exit, or a failover by hand")
 			},
 		},
+	}
+}
+
+func ownerRunningRules(owner func(func(*View) bool) func(*View) bool) []rule {
+	return []rule{
 		{
 			id:  "leader.restart_command",
 			doc: "An operator asked for a restart of the leader's server.",

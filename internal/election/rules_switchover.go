@@ -20,6 +20,18 @@ func switchoverRules(owner func(func(*View) bool) func(*View) bool) []rule {
 				v.Local.Role == RolePrimary && when(v)
 		})
 	}
+	all := append(switchoverAskedRules(asked), switchoverGoRules(asked)...)
+	return append(all, rule{
+		id:     "leader.steady",
+		doc:    "The leader leads: its server is a primary, its title good.",
+		when:   owner(always),
+		then:   idle("this member is the leader", ""),
+		steady: true,
+	})
+}
+
+// switchoverAskedRules judge the request.
+func switchoverAskedRules(asked func(func(*View) bool) func(*View) bool) []rule {
 	return []rule{
 		{
 			id:  "switchover.look",
@@ -51,6 +63,12 @@ func switchoverRules(owner func(func(*View) bool) func(*View) bool) []rule {
 			},
 			steady: true,
 		},
+	}
+}
+
+// switchoverGoRules carry out a request that stands and is due.
+func switchoverGoRules(asked func(func(*View) bool) func(*View) bool) []rule {
+	return []rule{
 		{
 			id:   "switchover.name_candidate",
 			doc:  "A switchover was asked for without a candidate: the most advanced standby that streams is named.",
@@ -80,13 +98,6 @@ func switchoverRules(owner func(func(*View) bool) func(*View) bool) []rule {
 			doc:    "The candidate has been named and has not offered its lease yet; the leader leads on.",
 			when:   asked(always),
 			then:   idle("waiting for the candidate's offer", "the offer"),
-			steady: true,
-		},
-		{
-			id:     "leader.steady",
-			doc:    "The leader leads: its server is a primary, its title good.",
-			when:   owner(always),
-			then:   idle("this member is the leader", ""),
 			steady: true,
 		},
 	}

@@ -69,10 +69,12 @@ func vacantRules() []rule {
 			},
 		},
 	}
+	all = append(all, raceEntryRules(vacant)...)
 	return append(all, raceRules(vacant)...)
 }
 
-func raceRules(vacant func(func(*View) bool) func(*View) bool) []rule {
+// raceEntryRules hold back who must not race, or not yet.
+func raceEntryRules(vacant func(func(*View) bool) func(*View) bool) []rule {
 	return []rule{
 		{
 			id:   "race.not_eligible",
@@ -115,6 +117,11 @@ func raceRules(vacant func(func(*View) bool) func(*View) bool) []rule {
 				return p
 			},
 		},
+	}
+}
+
+func raceRules(vacant func(func(*View) bool) func(*View) bool) []rule {
+	return []rule{
 		{
 			id:   "race.probe",
 			doc:  "Before this member takes the key it hears the others, in parallel and for a few hundred milliseconds at most.",

@@ -37,6 +37,7 @@ type Member struct {
 	etcd   *EtcdMember // nil without an embedded etcd
 	frozen []Process
 	volume bool
+	logged int64 // where in the log the present part of the story begins
 }
 
 // ConfigFile is the member's YAML file.

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
@@ -112,9 +113,23 @@ func (c *Cluster) WaitLog(ctx context.Context, m *Member, timeout time.Duration,
 	})
 }
 
-// Logged is true if a line of the agent's log contains all of the words, in any case.
+// MarkLogs makes WaitLog and Logged see only what is logged from now on.
+func (c *Cluster) MarkLogs() {
+	for _, m := range c.Members {
+		if info, err := os.Stat(m.LogFile()); err == nil {
+			m.logged = info.Size()
+		}
+	}
+}
+
+// Logged is true if a line of the agent's log since the last MarkLogs contains all of the words,
+// in any case.
 func (m *Member) Logged(words ...string) bool {
-	for _, line := range strings.Split(strings.ToLower(tail(m.LogFile(), 100000)), "\n") {
+	text, err := os.ReadFile(m.LogFile())
+	if err != nil {
+		return false
+	}
+	for _, line := range strings.Split(strings.ToLower(string(text[min(m.logged, int64(len(text))):])), "\n") {
 		hit := true
 		for _, word := range words {
 			hit = hit && strings.Contains(line, strings.ToLower(word))

@@ -12,6 +12,7 @@ import (
 )
 
 func TestConfiguration(t *testing.T) {
+	t.Parallel()
 	s := begin(t, cluster.Options{TTL: 5 * time.Second})
 	s.chapter("a setting reaches every server by reload", func(s *story) {
 		s.patch(parameters(map[string]any{"work_mem": "7MB"}))

@@ -13,6 +13,7 @@ import (
 
 // TestLossOfEtcd takes etcd away in degrees.
 func TestLossOfEtcd(t *testing.T) {
+	t.Parallel()
 	s := begin(t, cluster.Options{HAProxy: true, EtcdMembers: 3, TTL: 10 * time.Second})
 	s.chapter("its leader", func(s *story) {
 		w := s.load(cluster.WriterOptions{})

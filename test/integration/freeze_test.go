@@ -12,6 +12,7 @@ import (
 
 // TestFreezes stops processes without killing them: what a starved or paused machine looks like.
 func TestFreezes(t *testing.T) {
+	t.Parallel()
 	s := begin(t, durable(t))
 	s.chapter("the primary's agent, for longer than the lease", func(s *story) {
 		w := s.load(cluster.WriterOptions{})

@@ -13,6 +13,7 @@ import (
 // TestKills kills every process of the primary's node, alone and together, in a cluster that
 // promises to lose nothing.
 func TestKills(t *testing.T) {
+	t.Parallel()
 	s := begin(t, durable(t))
 	for _, kinds := range []cluster.Kind{
 		cluster.Postmaster,
@@ -78,6 +79,7 @@ func (s *story) stillServed(w *cluster.Writer, old *cluster.Member) {
 // TestAnOrphanedBackendCannotKeepWriting: a dead postmaster's backend with an agent that lives is
 // brought down by the fencer, so no writer of the past stays.
 func TestAnOrphanedBackendCannotKeepWriting(t *testing.T) {
+	t.Parallel()
 	s := begin(t, cluster.Options{HAProxy: true})
 	w := s.load(cluster.WriterOptions{})
 	witness := s.witness()

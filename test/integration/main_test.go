@@ -103,6 +103,7 @@ func (s *story) chapter(name string, f func(s *story)) {
 			part.ok(s.Repair(t.Context()))
 		}
 		part.settle()
+		s.MarkLogs()
 		begin := cluster.Mono()
 		f(part)
 		t.Logf("took %s", (cluster.Mono() - begin).Round(10*time.Millisecond))

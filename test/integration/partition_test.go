@@ -13,6 +13,7 @@ import (
 
 // TestPartitionsInAsynchronousMode cuts the links of a primary whose only fence is time.
 func TestPartitionsInAsynchronousMode(t *testing.T) {
+	t.Parallel()
 	s := begin(t, cluster.Options{Network: cluster.Namespaces, HAProxy: true, TTL: 5 * time.Second})
 	s.chapter("from everyone", func(s *story) { s.cutFromEveryone(tailLost) })
 	s.chapter("from etcd alone: it cannot prove that it leads, so another one does", func(s *story) {
@@ -63,6 +64,7 @@ func TestPartitionsInAsynchronousMode(t *testing.T) {
 
 // TestPartitionWhereCommitsWaitForAStandby cuts off a primary whose commits wait for a standby.
 func TestPartitionWhereCommitsWaitForAStandby(t *testing.T) {
+	t.Parallel()
 	o := durable(t)
 	o.Network = cluster.Namespaces
 	s := begin(t, o)

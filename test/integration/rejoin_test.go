@@ -16,6 +16,7 @@ import (
 // TestADivergedPrimaryComesBack: rows that only the old primary has are an asynchronous cluster's
 // accepted loss, but not a silent one.
 func TestADivergedPrimaryComesBack(t *testing.T) {
+	t.Parallel()
 	s := begin(t, cluster.Options{Network: cluster.Namespaces, TTL: 4 * time.Second})
 	s.chapter("by pg_rewind, and says what was lost", func(s *story) {
 		old, successor, lost := s.diverge()

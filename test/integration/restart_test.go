@@ -12,6 +12,7 @@ import (
 
 // TestAnAgentsRestartIsNotNoticed: agents can die and be started again under a running cluster.
 func TestAnAgentsRestartIsNotNoticed(t *testing.T) {
+	t.Parallel()
 	s := begin(t, durable(t))
 	for _, role := range []string{"primary", "replica"} {
 		s.chapter("the "+role+"'s agent is killed and started again", func(s *story) {

@@ -14,6 +14,7 @@ import (
 )
 
 func TestSwitchovers(t *testing.T) {
+	t.Parallel()
 	s := begin(t, cluster.Options{HAProxy: true, TTL: 5 * time.Second})
 	s.chapter("under load, there and back, loses nothing", func(s *story) {
 		w := s.load(cluster.WriterOptions{})

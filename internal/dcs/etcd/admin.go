@@ -175,7 +175,7 @@ func (a *Admin) alive(ctx context.Context, m Member) bool {
 		st, err := do(ctx, e, func(ctx context.Context, e *endpoint) (*pb.StatusResponse, error) {
 			return e.maint.Status(ctx, &pb.StatusRequest{})
 		})
-		_ = e.conn.Close() // a connection for one question
+		_ = e.client.Close() // a connection for one question
 		if err == nil && st.Leader != 0 && len(st.Errors) == 0 {
 			return true
 		}

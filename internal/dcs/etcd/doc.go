@@ -1,10 +1,11 @@
 // Package etcd implements dcs.Store on etcd's v3 protocol. It is the only package that talks to etcd
 // as a client.
 //
-// It uses the protocol's own stubs, with one gRPC connection for each endpoint, and not the
-// convenience client on top of them. What a lease-holder needs is exactly what that client hides:
+// It uses one client of go.etcd.io/etcd/client/v3 for each endpoint, for the connection, and the
+// protocol's own stubs on that connection for the requests, not the convenience calls on top of
+// them. What a lease-holder needs is exactly what those hide:
 // which endpoint answered and when, whether a write was put on the wire at all, one keep-alive per
-// answer, a watch that says when it is broken. (That client's keep-alive loops without a pause on a
+// answer, a watch that says when it is broken. (The client's own keep-alive loops without a pause on a
 // refused connection, its watch repairs itself in silence, and a request sticks to a connection
 // that is half open.)
 //

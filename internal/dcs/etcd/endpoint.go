@@ -9,6 +9,8 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
@@ -23,7 +25,7 @@ import (
 type endpoint struct {
 	target     target
 	discovered bool // by asking the store, not by configuration
-	conn       *grpc.ClientConn
+	client     *clientv3.Client
 	kv         pb.KVClient
 	lease      pb.LeaseClient
 	watch      pb.WatchClient
@@ -52,14 +54,17 @@ func newEndpoint(t target, o *Options) (*endpoint, error) {
 	if t.secure {
 		creds = newFreshTLS(o.TLS)
 	}
-	conn, err := grpc.NewClient("passthrough:///"+t.address, dialOptions(o, creds)...)
+	client, err := clientv3.New(clientv3.Config{
+		Endpoints: []string{t.address}, DialOptions: dialOptions(o, creds), Logger: zap.NewNop(),
+	})
 	if err != nil {
 		return nil, fmt.Errorf("endpoint %s: %w", t.address, err)
 	}
+	conn := client.ActiveConnection()
 	login := make(chan struct{}, 1)
 	login <- struct{}{}
 	return &endpoint{
-		login: login, target: t, conn: conn, user: o.Username, password: o.Password,
+		login: login, target: t, client: client, user: o.Username, password: o.Password,
 		kv: pb.NewKVClient(conn), lease: pb.NewLeaseClient(conn), watch: pb.NewWatchClient(conn),
 		cluster: pb.NewClusterClient(conn), maint: pb.NewMaintenanceClient(conn), auth: pb.NewAuthClient(conn),
 	}, nil

@@ -92,7 +92,7 @@ func (s *Store) Close() error {
 	defer s.mu.Unlock()
 	var errs []error
 	for _, e := range append(s.order, s.retired...) {
-		errs = append(errs, e.conn.Close())
+		errs = append(errs, e.client.Close())
 	}
 	s.order, s.retired = nil, nil
 	return errors.Join(errs...)

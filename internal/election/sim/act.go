@@ -154,6 +154,9 @@ func (a *agent) acquire(t *task, v election.View, reign election.Reign) error {
 		return errNot("the leader key went to another member")
 	}
 	a.note("leader key acquired at revision %d, epoch %d", res.Revision, reign.Epoch)
+	if !a.sureOf(res.RaftTerm) {
+		return errNot("the raft term changed since the keep-alive; the title is proven anew")
+	}
 	return a.take(t, election.Own{Revision: res.Revision, Lease: lease, Epoch: reign.Epoch, Sent: sent, TTL: ttl}, false)
 }
 

@@ -57,6 +57,7 @@ type agent struct {
 	lease     election.LeaseID
 	leaseTTL  time.Duration
 	leaseSent election.Instant
+	leaseTerm uint64
 	own       election.Own
 	armEpoch  uint64
 	claim     bool
@@ -138,7 +139,11 @@ func (a *agent) note(format string, args ...any) { a.w.note(a.n.index, format, a
 func (a *agent) tell(format string, args ...any) { a.w.tell(a.n.index, format, args...) }
 
 func (a *agent) margin() time.Duration {
-	return election.MarginFloor(a.ttl) + a.w.cfg.Extra
+	ttl := a.ttl
+	if a.own.Held() && !a.w.bug(BugMarginOfPolicy) {
+		ttl = a.own.TTL // the lease that counts, not the one that is asked for by now
+	}
+	return election.MarginFloor(ttl) + a.w.cfg.Extra
 }
 
 // runLoop decides and acts whenever there is news, and at the heartbeat.

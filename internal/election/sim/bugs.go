@@ -48,6 +48,21 @@ const (
 	BugEarlyHealth
 	// BugNeverStart: a member that is down is never started again.
 	BugNeverStart
+	// BugShortLeaseKeepsT: the key moves to a shorter lease while the fencer keeps the deadline that
+	// the longer one gave.
+	BugShortLeaseKeepsT
+	// BugMarginOfPolicy: the margin of the ttl that is asked for is held against a lease that has
+	// another one.
+	BugMarginOfPolicy
+	// BugFreshWithoutTerm: a title just won counts from a keep-alive that a former leader of the
+	// store may have answered.
+	BugFreshWithoutTerm
+	// BugBootstrapUnknown: a bootstrap whose publication has an unknown outcome counts as failed.
+	BugBootstrapUnknown
+	// BugStaleServer: a start that was not answered in time leaves the server down in the agent's eyes.
+	BugStaleServer
+	// BugTwinTimelines: a promotion takes the next number that is free in the own directory.
+	BugTwinTimelines
 	lastBug
 )
 
@@ -57,6 +72,7 @@ func (b Bug) String() string {
 		"adopt by value", "acquire on delete", "promote unarmed", "promote after T", "forget before down",
 		"release while running", "down at exit", "hand over early", "unknown is failure", "same timeline number",
 		"clone on a guess", "ignore others", "early health", "never start",
+		"short lease keeps T", "margin of the policy", "fresh without term", "bootstrap unknown", "stale server", "twin timelines",
 	}
 	return names[b]
 }

@@ -195,7 +195,7 @@ func (f *fencer) start(spec startSpec) error {
 	return nil
 }
 
-func (f *fencer) promote(epoch uint64) error {
+func (f *fencer) promote(epoch uint64, burnt election.Timeline) error {
 	if err := f.mayWrite(epoch); err != nil {
 		return err
 	}
@@ -204,7 +204,7 @@ func (f *fencer) promote(epoch uint64) error {
 	}
 	f.mem.promoted = true
 	f.save(true)
-	f.n.pg.promote()
+	f.n.pg.promote(burnt)
 	return nil
 }
 
@@ -271,14 +271,17 @@ func (f *fencer) downDone() {
 		return
 	}
 	f.n.pg.killAll("silenced")
-	f.busy, f.pid = false, 0
-	f.reportDown()
+	f.busy = false
+	f.p.run(func() {
+		if !f.busy && f.n.pg.state == srvDown {
+			f.pid = 0
+			f.reportDown()
+		}
+	})
 }
 
 func (f *fencer) reportDown() {
-	if f.p.alive {
-		f.w().checks.reportedDown(f.n)
-	}
+	f.w().checks.reportedDown(f.n)
 	f.tell(func(a *agent) { a.serverDown() })
 }
 
@@ -315,14 +318,13 @@ func (f *fencer) sawWritable() {
 
 // tell sends word to the connected agent.
 func (f *fencer) tell(fn func(*agent)) {
-	if !f.p.alive || f.p.halted() || f.agent == nil {
-		return
-	}
-	a := f.agent
-	f.w().after(time.Millisecond, func() {
-		if f.agent == a {
-			a.p.run(func() { fn(a) })
-		}
+	f.p.run(func() {
+		a := f.agent
+		f.w().after(time.Millisecond, func() {
+			if a != nil && f.agent == a {
+				a.p.run(func() { fn(a) })
+			}
+		})
 	})
 }
 

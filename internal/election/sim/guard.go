@@ -116,11 +116,39 @@ func (a *agent) startServer(t *task, spec startSpec) error {
 		return nil
 	})
 	if err != nil {
+		if !a.w.bug(BugStaleServer) {
+			a.unsure()
+		}
 		return err
 	}
 	a.guard.pid, a.guard.dying = pid, false
 	a.look.raise()
 	return nil
+}
+
+// unsure: a start was asked for and not answered, or refused because something runs. Until the
+// fencer has said how things stand, the server does not count as down.
+func (a *agent) unsure() {
+	a.guard.dying = true
+	a.once("ask the fencer", func(t *task) error {
+		for a.guard.connected {
+			if a.refresh(t) == nil {
+				a.look.raise()
+				return nil
+			}
+			t.sleep(fencerRetry)
+		}
+		return nil
+	})
+}
+
+// refresh takes over what the fencer says of itself now.
+func (a *agent) refresh(t *task) error {
+	return a.fence(t, func(f *fencer) error {
+		a.guard.armed, a.guard.tok, a.guard.last = f.mem.armed, f.mem.tok, f.mem.last
+		a.guard.pid, a.guard.dying = f.pid, f.busy
+		return nil
+	})
 }
 
 // What the fencer reports by itself.
@@ -164,11 +192,7 @@ func (a *agent) waitDown(t *task, bound time.Duration) bool {
 		if a.now()-asked > time.Second {
 			// The event may have gone to a connection that broke: ask.
 			asked = a.now()
-			_ = a.fence(t, func(f *fencer) error {
-				a.guard.armed, a.guard.tok, a.guard.last = f.mem.armed, f.mem.tok, f.mem.last
-				a.guard.pid, a.guard.dying = f.pid, f.busy
-				return nil
-			})
+			_ = a.refresh(t)
 		}
 	}
 	return true

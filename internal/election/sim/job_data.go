@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -100,6 +101,9 @@ func (a *agent) finishBootstrap(t *task, v election.View, claim int64) error {
 		Self: v.Self.Name, Lease: lease, Claim: claim, SystemID: n.disk.system,
 		Config: a.w.dynamicConfig(a.ttl), ConfigRevision: a.cluster.ConfigRev, Seen: a.cluster, Reign: reign,
 	}))
+	if errors.Is(err, dcs.ErrUnknownOutcome) && !a.w.bug(BugBootstrapUnknown) {
+		return a.readFinish(t)
+	}
 	if err != nil {
 		return err
 	}
@@ -108,7 +112,35 @@ func (a *agent) finishBootstrap(t *task, v election.View, claim int64) error {
 	}
 	n.disk.kind = election.DataCluster
 	a.note("initialized a new cluster")
+	if !a.sureOf(res.RaftTerm) {
+		a.own, a.claim = election.Own{}, false
+		return nil
+	}
 	return a.take(t, election.Own{Revision: res.Revision, Lease: lease, Epoch: reign.Epoch, Sent: sent, TTL: ttl}, false)
+}
+
+// readFinish reads until it is known whether the new cluster was published. If it was, the leader
+// key hangs on the own lease, and the rules take it up.
+func (a *agent) readFinish(t *task) error {
+	for {
+		var c election.Cluster
+		err := a.store.call(t, storeCall, false, func() error {
+			c = *a.w.store.decoded()
+			return nil
+		})
+		switch {
+		case err == nil && c.Initialize.SystemID == a.n.disk.system:
+			a.n.disk.kind = election.DataCluster
+			a.own, a.claim = election.Own{}, false
+			a.note("initialized a new cluster after all")
+			return nil
+		case err == nil:
+			return errNot("the new cluster was not published")
+		}
+		if !t.sleep(100 * time.Millisecond) {
+			return errNot("called off")
+		}
+	}
 }
 
 // moveAside keeps the directory under another name; the newest two are kept.

@@ -131,6 +131,7 @@ func (a *agent) proveOnce(t *task, bound time.Duration, lease election.LeaseID, 
 		}
 		return 0, false, err
 	}
+	a.leaseTerm = ka.RaftTerm
 	if claim {
 		res, err := a.store.apply(t, bound, dcs.Txn{If: []dcs.Cmp{{Key: dcs.KeyInitialize, Kind: dcs.CmpModRevision, Revision: own.Revision}}})
 		if err != nil {
@@ -182,7 +183,7 @@ func (a *agent) grantLease(t *task, ttl time.Duration) error {
 	if err != nil {
 		return err
 	}
-	a.lease, a.leaseTTL, a.leaseSent = g.ID, g.TTL, sent
+	a.lease, a.leaseTTL, a.leaseSent, a.leaseTerm = g.ID, g.TTL, sent, grantedTerm
 	a.member.stale = true
 	a.news.raise()
 	return nil
@@ -209,6 +210,9 @@ func (a *agent) changeTTL(t *task, ttl time.Duration) {
 	a.own.TTL = min(a.own.TTL, g.TTL)
 	own := a.own
 	if own.Held() {
+		if err := a.shorten(t, own, g, sent); err != nil {
+			return
+		}
 		res, err := a.store.apply(t, bound, dcs.RehangLeader(a.n.name, g.ID, own.Revision, a.cluster.Reign))
 		if err != nil || !res.Done {
 			return
@@ -220,6 +224,21 @@ func (a *agent) changeTTL(t *task, ttl time.Duration) {
 	a.lease, a.leaseTTL, a.leaseSent = g.ID, g.TTL, sent
 	a.member.stale = true
 	a.kick.raise()
+}
+
+// shorten brings the fencer's deadline before the end of the lease that the key is about to hang on.
+// A renewal never moves it back; arming a new epoch does.
+func (a *agent) shorten(t *task, own election.Own, g dcs.Grant, sent election.Instant) error {
+	next := election.Own{Revision: own.Revision, Lease: g.ID, Sent: sent, TTL: g.TTL}
+	until := a.fenceAt(next)
+	if a.w.bug(BugShortLeaseKeepsT) || until >= a.guard.tok.until || !a.guard.armed {
+		return nil
+	}
+	epoch, err := a.arm(t, token{lease: own.Lease, rev: own.Revision, until: until})
+	if err == nil {
+		a.armEpoch = epoch
+	}
+	return err
 }
 
 // freshLease makes sure that the lease was proven a moment ago, before it is put under a key.
@@ -236,8 +255,17 @@ func (a *agent) freshLease(t *task) (lease election.LeaseID, sent election.Insta
 	if err != nil {
 		return 0, 0, 0, err
 	}
-	a.leaseSent, a.leaseTTL = sent, ka.TTL
+	a.leaseSent, a.leaseTTL, a.leaseTerm = sent, ka.TTL, ka.RaftTerm
 	return lease, sent, ka.TTL, nil
+}
+
+// grantedTerm marks a lease whose grant went through the store's log: no former leader grants one.
+const grantedTerm = ^uint64(0)
+
+// sureOf says that the keep-alive, which a title just won counts from, was answered by the leader
+// that also carried the transaction out. A former one may answer keep-alives that mean nothing.
+func (a *agent) sureOf(term uint64) bool {
+	return a.leaseTerm == grantedTerm || a.leaseTerm == term || a.w.bug(BugFreshWithoutTerm)
 }
 
 // take records a title that was just won, and arms the fencer with it.

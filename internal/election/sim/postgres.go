@@ -30,6 +30,7 @@ type server struct {
 	// local: it listens to nobody outside (bootstrap).
 	local  bool
 	asked  bool // promotion was requested
+	burnt  election.Timeline
 	frozen int
 	// replayed is how far a standby has replayed; received that a walreceiver ran in this life.
 	replayed election.LSN
@@ -97,6 +98,7 @@ func (s *server) later(d time.Duration, fn func()) {
 func (s *server) start(upstream string, local bool) {
 	w, d := s.w(), s.disk()
 	s.pid++
+	s.frozen = 0
 	w.note(s.n.index, "postmaster %d starts (standby %t, timeline %d, %s)", s.pid, d.signal, d.tl, d.end())
 	s.state, s.asked, s.local, s.received = srvStarting, false, local, false
 	s.upstream = upstream
@@ -154,11 +156,14 @@ func (s *server) noteReplay() {
 }
 
 // promote ends recovery: everything in the local log is replayed first, then a new timeline begins.
-func (s *server) promote() {
+//
+// Burnt is the number that the reign reserved: those below it may have been used by others, and
+// their history files were put here so that PostgreSQL passes them over.
+func (s *server) promote(burnt election.Timeline) {
 	if s.state != srvStandby || s.asked {
 		return
 	}
-	s.asked = true
+	s.asked, s.burnt = true, burnt
 	w := s.w()
 	s.later(w.tail(20*time.Millisecond, w.cfg.PromoteMax)+s.n.slowDisk(), func() {
 		if s.state != srvStandby {
@@ -166,7 +171,7 @@ func (s *server) promote() {
 		}
 		s.hangUp()
 		d := s.disk()
-		next := s.n.newestTL + 1
+		next := max(s.n.newestTL+1, s.burnt)
 		d.hist = append(slices.Clone(d.hist), election.HistoryEntry{Timeline: d.tl, Switch: d.end()})
 		d.tl = next
 		s.n.learn(next)

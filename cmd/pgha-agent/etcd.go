@@ -107,7 +107,8 @@ func stopOnSignal(ctx context.Context, cancel context.CancelFunc, ready <-chan *
 func etcdSettings(c *config.Config) etcdserver.Config {
 	e := c.Pgha.Etcd
 	return etcdserver.Config{
-		Name: e.Name, DataDir: e.DataDir, ListenClient: e.ListenClient, ListenPeer: e.ListenPeer,
+		// A directory below the configured one, whose parent is ours to write a note into.
+		Name: e.Name, DataDir: filepath.Join(e.DataDir, "etcd"), ListenClient: e.ListenClient, ListenPeer: e.ListenPeer,
 		AdvertiseClient: e.AdvertiseClient, AdvertisePeer: e.AdvertisePeer, InitialCluster: e.InitialCluster,
 		InitialClusterState: e.InitialClusterState, InitialClusterToken: e.InitialClusterToken,
 		HeartbeatInterval: e.HeartbeatInterval, ElectionTimeout: e.ElectionTimeout,

@@ -180,6 +180,8 @@ func (c *Config) embedded(existing bool, log *zap.Logger) *embed.Config {
 	e.MaxSnapFiles, e.MaxWalFiles = 2, 2
 	// Agents may look after their connections more often than the default allows.
 	e.GRPCKeepAliveMinTime = time.Second
+	// Without this every request would be warned of as slow.
+	e.WarningUnaryRequestDuration = embed.DefaultWarningUnaryRequestDuration
 	e.UnsafeNoFsync = c.noFsync
 	e.Logger = "zap"
 	e.ZapLoggerBuilder = embed.NewZapLoggerBuilder(log)

@@ -196,6 +196,9 @@ func (m *Member) CanStop(ctx context.Context) error {
 			down = append(down, v.Name)
 		}
 	}
+	if len(others) == 0 {
+		return nil // a cluster of one is stopped by stopping it
+	}
 	need := len(voters)/2 + 1
 	if len(up) >= need {
 		return nil

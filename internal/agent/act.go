@@ -256,6 +256,7 @@ func (a *Agent) applyConfig(ctx context.Context, v election.View) error {
 		if err := a.guard.reload(ctx); err != nil {
 			return err
 		}
+		a.callback("on_reload", v.Local.Role.String())
 		a.log.Info("configuration applied", zap.Strings("settings", changed.Settings), zap.Bool("restart_needed", changed.RestartNeeded))
 	}
 	policy := fencer.PolicyKill

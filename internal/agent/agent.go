@@ -68,6 +68,7 @@ type Agent struct {
 	peered peerRound
 	why    journal
 	echo   echo
+	calls  callbacks
 	etcdAt election.Instant // when etcd was last looked after
 
 	leaderUntil atomic.Int64 // election.Instant; zero: not the leader

@@ -42,11 +42,14 @@ func (a *Agent) bootstrap(ctx context.Context, v election.View) (err error) {
 			a.log.Warn("bootstrap not cancelled in the store", zap.Error(cerr))
 		}
 	}()
+	var cfg *config.Config
+	a.facts.with(func(f *facts) { cfg = f.cfg })
+	if m := cfg.Bootstrap.Method; m != "" && m != "initdb" {
+		return classified{election.ClassEnv, fmt.Errorf("bootstrap.method: %q: this version bootstraps with initdb only", m)}
+	}
 	if err := a.clearPartial(); err != nil {
 		return err
 	}
-	var cfg *config.Config
-	a.facts.with(func(f *facts) { cfg = f.cfg })
 	if err := a.pg.InitDB(ctx, postgres.InitOptions{Options: options(cfg.Bootstrap.InitDB), KeepMark: true}, a.jobs.setProgress); err != nil {
 		return fmt.Errorf("bootstrap: %w", err)
 	}

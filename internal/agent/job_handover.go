@@ -44,6 +44,7 @@ func (a *Agent) handOver(ctx context.Context, v election.View, act election.Hand
 	a.leaderUntil.Store(0)
 	a.setState(election.StateStopping)
 	a.publish()
+	a.beforeStop(ctx)
 	if err := a.guard.stop(ctx, fencer.Fast); err != nil {
 		return fmt.Errorf("hand over: %w", err)
 	}

@@ -210,6 +210,7 @@ func (a *Agent) shutdown(ctx context.Context, fast bool) error {
 		return nil
 	}
 	if fast {
+		a.beforeStop(ctx)
 		if err := a.stopAndWait(ctx, fencer.Fast, fastPatience); err == nil {
 			return nil
 		} else if ctx.Err() != nil {

@@ -97,12 +97,15 @@ func (j *jobSlot) run(ctx context.Context, job election.Job, fn func(context.Con
 	j.a.log.Info("job started", zap.String("job", string(job.Kind)), zap.String("detail", job.Detail))
 	go func() {
 		defer close(done)
+		var before election.Role
+		j.a.facts.with(func(f *facts) { before = f.local.Role })
 		err := fn(jctx)
 		if err != nil && jctx.Err() != nil && !errors.Is(err, context.Canceled) {
 			err = fmt.Errorf("%w (%w)", context.Canceled, err)
 		}
 		cancel()
 		j.finish(job, err)
+		j.a.afterJob(job.Kind, before, err)
 	}()
 }
 

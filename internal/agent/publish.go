@@ -326,4 +326,21 @@ func (a *Agent) logIgnored() {
 	for _, s := range a.opt.Config.Ignored {
 		a.log.Warn("setting without effect", zap.String("setting", s))
 	}
+	for _, s := range unsupported(a.opt.Config) {
+		a.log.Warn("setting that this version does not honour", zap.String("setting", s))
+	}
+}
+
+// unsupported names what was asked for and is not done, so that nobody relies on it unawares.
+func unsupported(c *config.Config) []string {
+	var out []string
+	for _, m := range c.PostgreSQL.CreateReplicaMethods {
+		if m != config.BaseBackupMethod {
+			out = append(out, "postgresql.create_replica_methods: "+m+": clones are made with pg_basebackup")
+		}
+	}
+	if c.Watchdog.Mode == config.WatchdogRequired {
+		out = append(out, "watchdog.mode: required: the fencer does what a watchdog would; no device is used")
+	}
+	return out
 }

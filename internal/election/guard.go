@@ -61,6 +61,10 @@ func actionViolation(v *View, a Action) string {
 		}
 	case AcquireLeader:
 		return acquireViolation(v)
+	case AdoptHandOver:
+		if l := v.Store.Cluster.Leader; !l.Present || v.Lease == 0 || l.Lease != v.Lease || l.ModRevision != a.Revision {
+			return "a leader key is adopted that does not hang on the own lease"
+		}
 	case Clone:
 		return cloneViolation(v, a)
 	case Rewind:

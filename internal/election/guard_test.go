@@ -25,6 +25,11 @@ func TestGuardRefuses(t *testing.T) {
 		v.Local = Local{Data: DataEmpty, Server: ServerDown}
 		return v
 	}
+	gifted := func() View {
+		v := healthyStandby()
+		v.Store.Cluster.Leader = Leader{Present: true, Name: "b", ModRevision: 95, Lease: leaseOf("b")}
+		return v
+	}
 	stranger := func(v *View) {
 		v.Store.Cluster.Leader = Leader{Present: true, Name: "c", ModRevision: 95, Lease: leaseOf("c")}
 	}
@@ -62,6 +67,13 @@ func TestGuardRefuses(t *testing.T) {
 			v.Store.Cluster.Release = Release{LeaderRevision: leaderRev - 20, ModRevision: leaderRev - 10}
 		}, "still be running"},
 		{"taking a key on the word of another store", vacant, AcquireLeader{}, func(v *View) { v.Store.Vacancy.Replaced = true }, "another store"},
+		{"adopting a key of the own name that hangs on another lease (hole 8)", gifted, AdoptHandOver{Revision: 95}, func(v *View) {
+			v.Store.Cluster.Leader.Lease = 99
+		}, "own lease"},
+		{"adopting a key without a lease", gifted, AdoptHandOver{Revision: 95}, func(v *View) { v.Lease, v.Store.Cluster.Leader.Lease = 0, 0 }, "own lease"},
+		{"adopting a key that was written again since", gifted, AdoptHandOver{Revision: 95}, func(v *View) {
+			v.Store.Cluster.Leader.ModRevision = 96
+		}, "own lease"},
 		{"rewind by the holder of the key", diverged, rewind, func(v *View) { v.Own = Own{Revision: 1} }, "holder"},
 		{"rewind while nobody leads", diverged, rewind, func(v *View) { v.Store.Cluster.Leader = Leader{} }, "no other member"},
 		{"rewind while the key bears the own name", diverged, rewind, func(v *View) { v.Store.Cluster.Leader.Name = "b" }, "no other member"},

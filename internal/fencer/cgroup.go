@@ -1,6 +1,7 @@
 package fencer
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -23,7 +24,42 @@ type cgroups struct {
 type serverCgroup struct {
 	path string
 	dir  *os.File // for the start
-	kill int      // open cgroup.kill
+	fds  groupFDs
+}
+
+// groupFDs are open files of a server's cgroup, so that no path has to be resolved in a strike.
+type groupFDs struct{ kill, events int }
+
+func noGroup() groupFDs { return groupFDs{kill: -1, events: -1} }
+
+func openGroupFDs(path string) (groupFDs, error) {
+	kill, err := unix.Open(filepath.Join(path, "cgroup.kill"), unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return noGroup(), fmt.Errorf("cgroup: open cgroup.kill: %w", err)
+	}
+	events, err := unix.Open(filepath.Join(path, "cgroup.events"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		_ = unix.Close(kill)
+		return noGroup(), fmt.Errorf("cgroup: open cgroup.events: %w", err)
+	}
+	return groupFDs{kill: kill, events: events}, nil
+}
+
+func (g groupFDs) close() {
+	for _, fd := range []int{g.kill, g.events} {
+		if fd >= 0 {
+			_ = unix.Close(fd)
+		}
+	}
+}
+
+// populated says that a process other than a zombie is in the cgroup.
+func (g groupFDs) populated(buf []byte) bool {
+	if g.events < 0 {
+		return false
+	}
+	n, err := unix.Pread(g.events, buf, 0)
+	return err == nil && n > 0 && bytes.Contains(buf[:n], []byte("populated 1"))
 }
 
 // findCgroups looks for a cgroup v2 in which this process may make children. The error says why
@@ -119,21 +155,21 @@ func (g *cgroups) make(name string) (*serverCgroup, error) {
 // openCgroup opens what is needed to start into and to kill, also for a cgroup that an earlier
 // fencer made.
 func openCgroup(path string) (*serverCgroup, error) {
-	kill, err := unix.Open(filepath.Join(path, "cgroup.kill"), unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	fds, err := openGroupFDs(path)
 	if err != nil {
-		return nil, fmt.Errorf("cgroup: open cgroup.kill: %w", err)
+		return nil, err
 	}
 	dir, err := os.Open(path)
 	if err != nil {
-		_ = unix.Close(kill)
+		fds.close()
 		return nil, fmt.Errorf("cgroup: %w", err)
 	}
-	return &serverCgroup{path: path, dir: dir, kill: kill}, nil
+	return &serverCgroup{path: path, dir: dir, fds: fds}, nil
 }
 
 func (c *serverCgroup) close() {
 	_ = c.dir.Close()
-	_ = unix.Close(c.kill)
+	c.fds.close()
 }
 
 // removeCgroup fails with EBUSY while a process is in it, a stuck one included.

@@ -11,11 +11,12 @@ import (
 type silencer struct {
 	scan *scanner
 	sh   *shared
-	// cgroupKill is the open cgroup.kill of the server's own cgroup, or -1.
-	cgroupKill int
+	// group is the server's own cgroup, if it has one.
+	group groupFDs
 	// lingering are the stuck processes of the last pass.
 	lingering []int
 	one       [1]byte
+	buf       [256]byte
 }
 
 func newSilencer(sh *shared) (*silencer, error) {
@@ -23,50 +24,78 @@ func newSilencer(sh *shared) (*silencer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &silencer{scan: scan, sh: sh, cgroupKill: -1, lingering: make([]int, 0, 64), one: [1]byte{'1'}}, nil
+	return &silencer{scan: scan, sh: sh, group: noGroup(), lingering: make([]int, 0, 64), one: [1]byte{'1'}}, nil
 }
 
 // strike is one blow, in an order in which nothing can slip through: the cgroup at once and by the
 // kernel, where there is one; else stop the postmaster, so that it makes no more children, kill the
 // children, and only then the postmaster (its death would scatter them). Postmaster is its pidfd
-// or -1. It returns how many processes were not silent yet.
-func (k *silencer) strike(postmaster int) int {
-	if k.cgroupKill >= 0 {
-		_, _ = unix.Write(k.cgroupKill, k.one[:])
+// or -1. It returns how many processes are not silent yet.
+func (k *silencer) strike(postmaster, blow int) int {
+	if k.group.kill >= 0 {
+		_, _ = unix.Write(k.group.kill, k.one[:])
 	}
 	last := 0
-	if postmaster >= 0 && unix.PidfdSendSignal(postmaster, unix.SIGSTOP, nil, 0) == nil {
+	if blow == 0 && postmaster >= 0 && unix.PidfdSendSignal(postmaster, unix.SIGSTOP, nil, 0) == nil {
 		last = int(k.sh.postmaster.Load())
 	}
-	alive := k.pass(last)
+	alive := k.killFound(last)
 	if postmaster >= 0 {
 		_ = unix.PidfdSendSignal(postmaster, unix.SIGKILL, nil, 0)
 	}
-	return alive
+	return alive + k.count(blow)
 }
 
-// pass kills what a scan finds, except the process last, which the caller kills by descriptor.
-func (k *silencer) pass(last int) int {
+// killFound kills what a scan finds, except the process last, which the caller kills by descriptor.
+// It returns how many living processes are not among the victims.
+func (k *silencer) killFound(last int) int {
+	k.scan.bury()
 	found, err := k.scan.scan()
 	if err != nil {
 		// Without /proc nothing is proven; say that something lives, and try again.
 		return 1
 	}
-	alive := k.scan.farAlive()
-	k.lingering = k.lingering[:0]
+	alive := 0
 	for _, p := range found {
 		switch {
-		case k.scan.stuck(p):
-			if len(k.lingering) < cap(k.lingering) {
-				k.lingering = append(k.lingering, p.pid)
-			}
 		case p.pid == last:
 			alive++
-		case k.scan.kill(p) || k.scan.runsServerProgram(p.pid):
+		case k.scan.isVictim(p.pid):
+		case k.scan.kill(p):
+			if !k.scan.isVictim(p.pid) {
+				alive++ // gone meanwhile, or one too many to remember: the next scan tells
+			}
+		case k.scan.runsServerProgram(p.pid):
 			alive++
 		}
 		// What the kernel forbids to kill and is not the server's program belongs to another
 		// user, who stands in the data directory. It cannot acknowledge anything.
+	}
+	return alive
+}
+
+// stuckAfter is the number of blows (a little more than 0.1 s) after which a victim in
+// uninterruptible sleep counts as stuck. Many pass through that state for a moment on their way
+// out, and a Down that waits for them spares the agent a refused start.
+const stuckAfter = 40
+
+// count returns how many victims are neither dead nor stuck.
+func (k *silencer) count(blow int) int {
+	alive := 0
+	if blow < stuckAfter && k.group.populated(k.buf[:]) {
+		alive++ // on its way out, and perhaps no longer to be seen by its directory
+	}
+	k.lingering = k.lingering[:0]
+	for _, v := range k.scan.victims {
+		switch {
+		case exited(v.pidfd, 0):
+		case blow >= stuckAfter && k.scan.stuck(v.pid):
+			if len(k.lingering) < cap(k.lingering) {
+				k.lingering = append(k.lingering, v.pid)
+			}
+		default:
+			alive++
+		}
 	}
 	return alive
 }
@@ -76,7 +105,7 @@ func (k *silencer) pass(last int) int {
 func (k *silencer) untilSilent(postmaster int, between func()) {
 	empty := 0
 	for blow := 0; ; blow++ {
-		if k.strike(postmaster) == 0 {
+		if k.strike(postmaster, blow) == 0 {
 			empty++
 		} else {
 			empty = 0
@@ -85,7 +114,7 @@ func (k *silencer) untilSilent(postmaster int, between func()) {
 			between()
 		}
 		if empty == 2 {
-			k.scan.forgetFar()
+			k.scan.release()
 			return
 		}
 		nap(pause(blow))

@@ -258,13 +258,13 @@ func (s *server) adoptRunning(r *running) {
 	s.sh.exeDev.Store(r.exeDev)
 	s.sh.exeIno.Store(r.exeIno)
 	s.sh.postmaster.Store(int64(r.pid))
-	kill := -1
+	group := noGroup()
 	if r.cgroup != nil {
-		kill = r.cgroup.kill
+		group = r.cgroup.fds
 		s.sh.setCgroup(r.cgroup.path)
 	}
 	s.mu.Unlock()
-	s.watch.watch(r.pidfd, kill)
+	s.watch.watch(r.pidfd, group)
 	s.wakeGuard()
 }
 

@@ -27,9 +27,10 @@ type scanner struct {
 	found []process
 	all   []process
 	ours  []uint64 // bitmap of process ids
-	far   []farProcess
-	visit func(pid int)
-	stat  unix.Stat_t
+	// victims are the processes killed in this down procedure.
+	victims []victim
+	visit   func(pid int)
+	stat    unix.Stat_t
 }
 
 const maxPid = 1 << 22 // PID_MAX_LIMIT on 64 bit
@@ -40,12 +41,12 @@ func newScanner(sh *shared) (*scanner, error) {
 		return nil, err
 	}
 	s := &scanner{
-		sh:    sh,
-		proc:  proc,
-		found: make([]process, 0, 4096),
-		all:   make([]process, 0, 16384),
-		ours:  make([]uint64, maxPid/64),
-		far:   make([]farProcess, 0, 256),
+		sh:      sh,
+		proc:    proc,
+		found:   make([]process, 0, 4096),
+		all:     make([]process, 0, 16384),
+		ours:    make([]uint64, maxPid/64),
+		victims: make([]victim, 0, 4096),
 	}
 	s.visit = s.look
 	return s, nil
@@ -165,9 +166,9 @@ func (s *scanner) marked(pid int) bool {
 }
 
 // kill sends SIGKILL to a process that was found, after making sure that the process id still
-// means the same one. It returns false if the kernel forbids it. A descendant outside the data
-// directory cannot be found a second time once its parent is dead, so it is remembered until it
-// is gone.
+// means the same one, and remembers it until it is gone: a descendant outside the data directory
+// is not found again once its parent is dead, and a process that has let go of its directory is
+// not quite gone yet. It returns false if the kernel forbids it.
 func (s *scanner) kill(p process) bool {
 	fd, err := unix.PidfdOpen(p.pid, 0)
 	if err != nil {
@@ -182,13 +183,16 @@ func (s *scanner) kill(p process) bool {
 		_ = unix.Close(fd)
 		return true
 	}
-	forbidden := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) == unix.EPERM
-	if p.byCwd || forbidden || len(s.far) == cap(s.far) {
+	if unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) == unix.EPERM {
 		_ = unix.Close(fd)
-	} else {
-		s.far = append(s.far, farProcess{pid: p.pid, pidfd: fd})
+		return false
 	}
-	return !forbidden
+	if len(s.victims) == cap(s.victims) {
+		_ = unix.Close(fd) // the next scan finds it, if it stands in the data directory
+		return true
+	}
+	s.victims = append(s.victims, victim{pid: p.pid, pidfd: fd})
+	return true
 }
 
 func (s *scanner) same(p process) bool {
@@ -199,44 +203,47 @@ func (s *scanner) same(p process) bool {
 	return ok && (st.ppid == p.ppid || st.ppid == 1 || s.spared(st.ppid))
 }
 
-// farProcess is a killed descendant that may not be dead yet.
-type farProcess struct{ pid, pidfd int }
+// victim is a killed process that may not be dead yet.
+type victim struct{ pid, pidfd int }
 
-// farAlive counts the remembered descendants that are neither gone nor stuck.
-func (s *scanner) farAlive() int {
-	alive := 0
-	kept := s.far[:0]
-	for _, f := range s.far {
-		st, ok := s.proc.statLine(f.pid)
-		switch {
-		case exited(f.pidfd, 0) || !ok:
-			_ = unix.Close(f.pidfd)
+// bury drops the victims that are dead.
+func (s *scanner) bury() {
+	kept := s.victims[:0]
+	for _, v := range s.victims {
+		if exited(v.pidfd, 0) {
+			_ = unix.Close(v.pidfd)
 			continue
-		case s.stuck(process{pid: f.pid, state: st.state}):
-		default:
-			alive++
 		}
-		kept = append(kept, f)
+		kept = append(kept, v)
 	}
-	s.far = kept
-	return alive
+	s.victims = kept
 }
 
-// forgetFar drops the stuck ones at the end of a down procedure.
-func (s *scanner) forgetFar() {
-	for _, f := range s.far {
-		_ = unix.Close(f.pidfd)
+func (s *scanner) isVictim(pid int) bool {
+	for _, v := range s.victims {
+		if v.pid == pid {
+			return true
+		}
 	}
-	s.far = s.far[:0]
+	return false
+}
+
+// release forgets the victims at the end of a down procedure: only stuck ones are left.
+func (s *scanner) release() {
+	for _, v := range s.victims {
+		_ = unix.Close(v.pidfd)
+	}
+	s.victims = s.victims[:0]
 }
 
 // stuck says that a killed process sits in uninterruptible sleep. It will never again execute an
 // instruction in user mode, so it is silent; but it still holds files, so nothing may be started.
-func (s *scanner) stuck(p process) bool {
-	if p.state != 'D' {
+func (s *scanner) stuck(pid int) bool {
+	st, ok := s.proc.statLine(pid)
+	if !ok || st.state != 'D' {
 		return false
 	}
-	_, pending := s.proc.statusFields(p.pid)
+	_, pending := s.proc.statusFields(pid)
 	return pending
 }
 

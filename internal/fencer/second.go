@@ -239,17 +239,16 @@ func (l *lookout) strike() {
 			}
 		}
 	}
-	l.sil.cgroupKill = -1
+	l.sil.group = noGroup()
 	if path := l.sh.cgroupPath(); path != "" {
-		if fd, err := unix.Open(filepath.Join(path, "cgroup.kill"), unix.O_WRONLY|unix.O_CLOEXEC, 0); err == nil {
-			l.sil.cgroupKill = fd
+		if group, err := openGroupFDs(path); err == nil {
+			l.sil.group = group
 		}
 	}
 	l.sil.untilSilent(pidfd, nil)
-	for _, fd := range []int{pidfd, l.sil.cgroupKill} {
-		if fd >= 0 {
-			_ = unix.Close(fd)
-		}
+	l.sil.group.close()
+	if pidfd >= 0 {
+		_ = unix.Close(pidfd)
 	}
 	l.log.Warn("second has silenced the server", slog.Duration("late", late))
 }

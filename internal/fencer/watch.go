@@ -51,8 +51,9 @@ type watcher struct {
 	// server is the pidfd of the postmaster to watch, -1: none. Set by watch, taken back by the
 	// thread itself.
 	server atomic.Int32
-	// cgroup is the descriptor of cgroup.kill that belongs to server, or -1.
-	cgroup atomic.Int32
+	// groupKill and groupEvents are the files of its cgroup, or -1.
+	groupKill, groupEvents atomic.Int32
+
 	want   atomic.Uint32 // downReason asked for
 	active atomic.Int32  // down procedures begun and not yet dealt with by the reader of notes
 	stop   atomic.Bool
@@ -83,7 +84,7 @@ func newWatcher(sh *shared) (*watcher, error) {
 		notes: make(chan note, 64), ready: make(chan struct{}), done: make(chan struct{}),
 	}
 	w.server.Store(-1)
-	w.cgroup.Store(-1)
+	w.setGroup(noGroup())
 	return w, nil
 }
 
@@ -100,9 +101,14 @@ func drain(fd int) {
 	_, _ = unix.Read(fd, buf[:])
 }
 
-// watch hands a postmaster over. Both descriptors belong to the thread from now on.
-func (w *watcher) watch(pidfd, cgroupKill int) {
-	w.cgroup.Store(int32(cgroupKill))
+func (w *watcher) setGroup(g groupFDs) {
+	w.groupKill.Store(int32(g.kill))
+	w.groupEvents.Store(int32(g.events))
+}
+
+// watch hands a postmaster over. The descriptors stay open until its noteDown has been dealt with.
+func (w *watcher) watch(pidfd int, group groupFDs) {
+	w.setGroup(group)
 	w.server.Store(int32(pidfd))
 	w.kick()
 }
@@ -199,7 +205,7 @@ func (w *watcher) down(reason downReason) {
 	}
 	w.active.Add(1)
 	pidfd := w.server.Load()
-	w.silence.cgroupKill = int(w.cgroup.Load())
+	w.silence.group = groupFDs{kill: int(w.groupKill.Load()), events: int(w.groupEvents.Load())}
 	struck := Now()
 	gone := false
 	told := false
@@ -224,10 +230,10 @@ func (w *watcher) down(reason downReason) {
 	w.want.Store(uint32(reasonNone)) // whoever asked meanwhile got what was asked for
 	// A start that ran at the same time may have handed over a postmaster that this procedure did
 	// not know: that one stays.
-	if w.server.CompareAndSwap(pidfd, -1) {
-		w.cgroup.Store(-1)
+	if pidfd >= 0 && w.server.CompareAndSwap(pidfd, -1) {
+		w.setGroup(noGroup())
 	}
-	w.silence.cgroupKill = -1
+	w.silence.group = noGroup()
 	w.tell(note{kind: noteDown, reason: reason, at: Now(), server: int(pidfd)})
 }
 

@@ -204,12 +204,13 @@ func localOnly(args []string) []string {
 // FinishInit declares a bootstrapped directory finished.
 func (s *Server) FinishInit() error { return s.finish() }
 
-// RunCommand runs an operator's script as the server's user and waits for it.
-func (s *Server) RunCommand(ctx context.Context, name, command string) error {
+// RunCommand runs an operator's script, with more arguments if given, as the server's user and
+// waits for it.
+func (s *Server) RunCommand(ctx context.Context, name, command string, more ...string) error {
 	words, err := splitCommand(command)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	_, err = s.run(ctx, helper{Name: name, Path: words[0], Args: words[1:]})
+	_, err = s.run(ctx, helper{Name: name, Path: words[0], Args: append(words[1:], more...)})
 	return err
 }

@@ -153,6 +153,7 @@ func (a *agent) acquire(t *task, v election.View, reign election.Reign) error {
 	if !res.Done {
 		return errNot("the leader key went to another member")
 	}
+	a.reserved = reign.NextTimeline
 	a.note("leader key acquired at revision %d, epoch %d", res.Revision, reign.Epoch)
 	if !a.sureOf(res.RaftTerm) {
 		return errNot("the raft term changed since the keep-alive; the title is proven anew")

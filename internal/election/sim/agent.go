@@ -62,6 +62,8 @@ type agent struct {
 	armEpoch  uint64
 	claim     bool
 	isSettled bool
+	// reserved is the timeline that the own reign may make.
+	reserved election.Timeline
 
 	// the fencer, as last heard
 	guard guard

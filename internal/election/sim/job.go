@@ -102,7 +102,7 @@ func (a *agent) startJob(v election.View, act election.Action) {
 		a.runJob(job, func(t *task) error { return a.startPrimary(t) })
 	case election.Promote:
 		job.Kind, job.Writable, job.For = election.JobPromote, true, v.Own.Revision
-		a.runJob(job, func(t *task) error { return a.promote(t, v) })
+		a.runJob(job, func(t *task) error { return a.promote(t) })
 	case election.Demote:
 		job.Kind, job.Detail = election.JobDemote, act.Why
 		a.runJob(job, func(t *task) error { return a.demote(t, v) })
@@ -180,13 +180,16 @@ func (a *agent) launch(t *task, spec startSpec) error {
 }
 
 // promote arms the fencer, promotes, and returns when the server is a primary.
-func (a *agent) promote(t *task, v election.View) error {
+func (a *agent) promote(t *task) error {
 	epoch, err := a.ensureArmed(t)
 	if err != nil {
 		return err
 	}
-	burnt := v.Store.Cluster.Reign.NextTimeline
-	if a.w.bug(BugTwinTimelines) || v.Store.Cluster.Reign.Holder != a.n.name {
+	burnt := a.reserved
+	if r := a.cluster.Reign; r.Holder == a.n.name {
+		burnt = max(burnt, r.NextTimeline)
+	}
+	if a.w.bug(BugTwinTimelines) {
 		burnt = 0
 	}
 	if err := a.fence(t, func(f *fencer) error { return f.promote(epoch, burnt) }); err != nil {

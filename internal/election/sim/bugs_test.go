@@ -1,0 +1,81 @@
+package sim
+
+import (
+	"slices"
+	"testing"
+	"time"
+)
+
+// deliberate is one deliberate bug, the checks that may catch it, and the kind of world in which a few
+// seeds suffice.
+type deliberate struct {
+	bug   Bug
+	check []string
+	// kinds are the faults that happen, besides those that the seed draws.
+	kinds []string
+	tune  func(*Config)
+}
+
+func controls() []deliberate {
+	return []deliberate{
+		{bug: BugNoMargin, check: []string{TimeFence}},
+		{bug: BugFencerIgnoresT, check: []string{TimeFence, OneWriter, ExpiryRelease}, kinds: []string{"kill agent", "freeze agent", "isolate"}},
+		{bug: BugSentAtReceive, check: []string{TimeFence}, kinds: []string{"slow network", "cut from store one way"}},
+		{bug: BugKeepAliveAlone, check: []string{TimeFence, OneWriter, ExpiryRelease}, kinds: []string{"delete leader", "store leader"}},
+		{bug: BugIgnoreTerm, check: []string{TimeFence}, kinds: []string{"store leader", "store leader"}},
+		{bug: BugAdoptByValue, check: []string{TimeFence, ArmedFirst, OneWriter, ExpiryRelease}, kinds: []string{"kill agent", "power off"}},
+		{bug: BugAcquireOnDelete, check: []string{ExpiryRelease, OneWriter}, kinds: []string{"delete leader", "isolate", "cut from store"}},
+		{bug: BugPromoteUnarmed, check: []string{ArmedFirst}},
+		{bug: BugPromoteAfterT, check: []string{TimeFence, ArmedFirst, OneWriter, ExpiryRelease}, kinds: []string{"freeze agent", "freeze fencer", "kill postmaster"}},
+		{bug: BugForgetBeforeDown, check: []string{ArmedFirst}, kinds: []string{"cut from store", "store down"}},
+		{bug: BugReleaseRunning, check: []string{ExpiryRelease, OneWriter}, kinds: []string{"stop agent"}},
+		{bug: BugDownAtExit, check: []string{DownIsDown}, kinds: []string{"kill postmaster"}},
+		{bug: BugHandOverEarly, check: []string{ExpiryRelease, NothingLost, OneWriter}, kinds: []string{"switchover", "switchover"}},
+		{bug: BugUnknownIsFailure, check: []string{ExpiryRelease, OneWriter, OneHistory, NothingLost}, kinds: []string{"switchover", "switchover", "slow network", "cut from store one way"}, tune: func(c *Config) { c.Loss = 0.1 }},
+		{bug: BugSameTimelineNumber, check: []string{OneHistory}, kinds: []string{"isolate", "power off", "kill everything"}},
+		{bug: BugCloneOnGuess, check: []string{NoGuess}, kinds: []string{"power off", "kill postmaster", "isolate"}},
+		{bug: BugIgnoreOthers, check: []string{LagBound, NothingLost}, kinds: []string{"isolate", "mute replication", "power off"}},
+		{bug: BugEarlyHealth, check: []string{OneHealthy}, kinds: []string{"isolate", "cut from store"}},
+		{bug: BugNeverStart, check: []string{Lively}, kinds: []string{"kill postmaster"}},
+		{bug: BugShortLeaseKeepsT, check: []string{TimeFence, ExpiryRelease, OneWriter}, kinds: []string{"change ttl", "kill agent", "isolate"}},
+		{bug: BugFreshWithoutTerm, check: []string{TimeFence}, kinds: []string{"store leader", "store leader", "power off"}},
+		{bug: BugBootstrapUnknown, check: []string{Lively}, tune: func(c *Config) { c.Loss, c.Early = 0.1, true }},
+		{bug: BugStaleServer, check: []string{ExpiryRelease, OneWriter, Lively}, kinds: []string{"freeze fencer", "freeze fencer", "kill postmaster"}},
+		{bug: BugTwinTimelines, check: []string{OneHistory}, kinds: []string{"isolate", "power off", "kill everything"}},
+	}
+}
+
+func (c deliberate) config(seed uint64) Config {
+	cfg := Random(seed)
+	cfg.Bug = c.bug
+	for _, k := range c.kinds {
+		cfg.Kinds = append(cfg.Kinds, weighted{k, 12})
+	}
+	if c.tune != nil {
+		c.tune(&cfg)
+	}
+	return cfg
+}
+
+// TestDeliberateBugsAreCaught runs each bug until the check that is meant for it fails.
+func TestDeliberateBugsAreCaught(t *testing.T) {
+	const most = 300
+	for _, c := range controls() {
+		t.Run(c.bug.String(), func(t *testing.T) {
+			other := map[string]int{}
+			begin := time.Now()
+			for seed := range uint64(most) {
+				r := RunConfig(seed, c.config(seed), false)
+				if r.Violation == nil {
+					continue
+				}
+				if slices.Contains(c.check, r.Violation.Check) {
+					t.Logf("seed %d, after %s: %s", seed, time.Since(begin).Round(time.Millisecond), r.Violation)
+					return
+				}
+				other[r.Violation.Check]++
+			}
+			t.Errorf("not caught by %v in %d seeds; others: %v", c.check, most, other)
+		})
+	}
+}

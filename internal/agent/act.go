@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -310,6 +311,9 @@ func (a *Agent) writeHistory(ctx context.Context, v election.View) error {
 	}
 	if n := a.maxHistory(); n > 0 && len(rows) > n {
 		rows = rows[len(rows)-n:]
+	}
+	if slices.Equal(rows, v.Store.Cluster.History) {
+		return nil
 	}
 	res, err := a.store.Apply(ctx, dcs.WriteHistory(v.Own.Revision, rows))
 	if err != nil {

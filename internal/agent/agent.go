@@ -186,6 +186,7 @@ func (a *Agent) loop(ctx context.Context) error {
 		start := Now()
 		view := a.view()
 		plan := election.Decide(view)
+		a.facts.with(func(f *facts) { f.cannotLead = election.CannotLead(view) })
 		a.note(view, plan)
 		a.execute(ctx, view, plan)
 		a.publish()
@@ -270,6 +271,9 @@ func (a *Agent) note(v election.View, p election.Plan) {
 	}
 }
 
+// actionRetry is the pause after a short action that failed.
+const actionRetry = 50 * time.Millisecond
+
 // once runs a short action unless one with the same key is under way. Its end is news.
 func (a *Agent) once(ctx context.Context, key string, timeout time.Duration, fn func(context.Context) error) {
 	if _, busy := a.inflight.LoadOrStore(key, struct{}{}); busy {
@@ -279,6 +283,10 @@ func (a *Agent) once(ctx context.Context, key string, timeout time.Duration, fn 
 		actx, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
 		err := fn(actx)
+		if err != nil {
+			// What fails at once must not be tried again at once.
+			sleepCtx(ctx, actionRetry)
+		}
 		a.inflight.Delete(key)
 		if err != nil && !errors.Is(err, context.Canceled) {
 			a.log.Warn("action failed", zap.String("action", key), zap.Error(err))

@@ -47,6 +47,7 @@ type facts struct {
 	answers  map[uint64]chan string // command → its outcome
 
 	stopping      bool
+	cannotLead    string // why this member would not take the key now, for its peers
 	appliedConfig int64
 	memberStale   bool
 	memberValue   []byte

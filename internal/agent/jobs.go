@@ -122,6 +122,9 @@ func (j *jobSlot) finish(job election.Job, err error) {
 		j.a.log.Info("job done", zap.String("job", string(job.Kind)), zap.Duration("took", took))
 	}
 	j.a.metrics.job(job.Kind, err, took)
+	if err != nil && took < actionRetry {
+		sleepCtx(j.a.life, actionRetry)
+	}
 	j.a.facts.with(func(f *facts) {
 		f.setResult(res)
 		f.state = ""

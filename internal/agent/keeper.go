@@ -321,16 +321,26 @@ func (k *keeper) changeTTL(ctx context.Context, ttl time.Duration) {
 		k.a.log.Warn("lease with the new ttl not granted", zap.Error(err))
 		return
 	}
+	// The new lease is ours from here on: the watch may show the key on it before the answer to
+	// the transaction is here.
 	k.mu.Lock()
+	before, beforeTTL, beforeSent := k.lease, k.leaseTTL, k.leaseSent
+	k.lease, k.leaseTTL, k.leaseSent = g.ID, g.TTL, sent
 	k.own.TTL = min(k.own.TTL, g.TTL)
 	own := k.own
 	k.mu.Unlock()
 	if own.Held() {
 		res, err := k.a.store.Apply(cctx, dcs.RehangLeader(k.a.name(), g.ID, own.Revision, k.a.reign()))
-		if err != nil || !res.Done {
-			// Done after all: the key then bears a revision that is not ours, and the proof
-			// fails; rule title.adopt takes it up, because it hangs on our lease.
+		if err == nil && !res.Done || errors.Is(err, dcs.ErrUnavailable) {
+			k.mu.Lock()
+			k.lease, k.leaseTTL, k.leaseSent = before, beforeTTL, beforeSent
+			k.mu.Unlock()
 			k.a.log.Warn("leader key not moved to the lease with the new ttl", zap.Error(err))
+			return
+		}
+		if err != nil {
+			// Done or not, the snapshot will show it: a key on the own lease is adopted.
+			k.a.log.Warn("it is not known whether the leader key moved to the lease with the new ttl", zap.Error(err))
 			return
 		}
 		k.mu.Lock()
@@ -339,9 +349,6 @@ func (k *keeper) changeTTL(ctx context.Context, ttl time.Duration) {
 		}
 		k.mu.Unlock()
 	}
-	k.mu.Lock()
-	k.lease, k.leaseTTL, k.leaseSent = g.ID, g.TTL, sent
-	k.mu.Unlock()
 	k.a.facts.with(func(f *facts) { f.memberStale = true })
 	k.now()
 }

@@ -40,6 +40,7 @@ func (a *Agent) publish() {
 		}
 		st.View = f.viewState()
 		st.Pause = f.dynamic.Pause
+		st.WatchdogFailed = f.cannotLead != ""
 		st.PendingRestart, st.PendingRestartReason = pendingReasons(f.obs)
 		st.TTL = f.dynamic.TTL
 		st.NextLoop = Now() + f.dynamic.LoopWait

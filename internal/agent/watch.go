@@ -65,10 +65,13 @@ func (a *Agent) takeSnapshot(s dcs.Snapshot, vanished []dcs.KV) {
 	now := Now()
 	var look, dynamicChanged bool
 	a.facts.with(func(f *facts) {
-		if s.Revision < f.snapshot.Revision && s.ClusterID == f.snapshot.ClusterID {
-			return // older than what is known already
-		}
 		before := f.cluster
+		if s.Revision < f.snapshot.Revision {
+			// The watch delivers in order, so a store that goes back was restored from a copy.
+			before.ClusterID = s.ClusterID + 1
+			a.log.Error("the consensus store went back in time: it was restored or replaced",
+				zap.Int64("revision", s.Revision), zap.Int64("was", f.snapshot.Revision))
+		}
 		f.snapshot, f.cluster = s, c
 		if before.Failover.ModRevision != c.Failover.ModRevision {
 			f.failoverAt = now

@@ -42,6 +42,15 @@ func ineligible(v *View) string {
 	return ""
 }
 
+// CannotLead is why a standby that runs could not lead if the key were vacant now; empty: it could,
+// or it is no standby that runs. Peers are told, so that they do not stand back for such a member.
+func CannotLead(v View) string {
+	if v.Local.Server != ServerRunning || v.Local.Role != RoleStandby {
+		return ""
+	}
+	return ineligible(&v)
+}
+
 func recentFailure(v *View, kind JobKind) bool {
 	r := v.Result(kind)
 	return r.Err != "" && r.Class != ClassCanceled && v.Now-r.At < max(failedPause, v.Policy.TTL)

@@ -18,7 +18,7 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	given := make(map[string]bool)
 	flag.Visit(func(f *flag.Flag) { given[f.Name] = true })
-	for name, value := range map[string]string{"rapid.checks": "2000", "rapid.nofailfile": "true"} {
+	for name, value := range map[string]string{"rapid.checks": "800", "rapid.nofailfile": "true"} {
 		if given[name] {
 			continue
 		}

@@ -1,6 +1,9 @@
 package election
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 func ownerRows() []row {
 	return []row{
@@ -219,6 +222,10 @@ func reconcileRows() []row {
 		{
 			name: "a member whose source is gone gets its slot here (row H-096)", view: healthyLeader(), rule: "leader.steady",
 			with: func(v *View) { setMember(v, "c", func(m *Member) { m.Tags.ReplicateFrom = "x" }) },
+		},
+		{
+			name: "members in another order need the same slots", view: healthyLeader(), rule: "leader.steady",
+			with: func(v *View) { slices.Reverse(v.Store.Cluster.Members) },
 		},
 		{
 			name: "slots that could not be read are left alone", view: healthyLeader(), rule: "leader.steady",

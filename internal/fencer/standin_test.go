@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // The stand-in behaves like the worst postmaster: its children have sessions of their own, ignore
@@ -66,8 +68,7 @@ func playPostmaster(args []string) error {
 	return nil
 }
 
-// playBackend ignores SIGTERM, has one more child that leaves the data directory, and appends to
-// the file "alive" every millisecond.
+// playBackend ignores SIGTERM and has one more child, which leaves the data directory.
 func playBackend(args []string) error {
 	signal.Ignore(syscall.SIGTERM, syscall.SIGHUP, syscall.SIGINT)
 	if len(args) == 0 {
@@ -76,7 +77,7 @@ func playBackend(args []string) error {
 		}
 	}
 	for {
-		time.Sleep(time.Millisecond)
+		_ = unix.Pause()
 	}
 }
 
@@ -85,7 +86,6 @@ func spawnBackend(dir string) (int, error) {
 	if dir != "" {
 		args = append(args, "far")
 	}
-	// The leading name of the server's directory lets the clean-up find it.
 	cmd := exec.CommandContext(context.Background(), "/proc/self/exe", args...)
 	cmd.Dir = dir
 	cmd.Env = os.Environ()

@@ -58,7 +58,7 @@ func parse() (options, error) {
 	flag.IntVar(&o.hz, "hz", 100, "writes per second of each client")
 	flag.Parse()
 	o.modes, o.faults = strings.Split(*modes, ","), strings.Split(*faults, ",")
-	for _, text := range strings.Split(*ttls, ",") {
+	for text := range strings.SplitSeq(*ttls, ",") {
 		ttl, err := time.ParseDuration(text)
 		if err != nil {
 			return o, fmt.Errorf("flag -ttl: %w", err)

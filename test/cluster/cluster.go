@@ -49,12 +49,6 @@ type Cluster struct {
 // if the test failed.
 func New(t TB, options Options) *Cluster {
 	t.Helper()
-	if options.Logf == nil {
-		options.Logf = t.Logf
-	}
-	if options.Scope == "" {
-		options.Scope = "it"
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	c, err := Start(ctx, options)
@@ -290,8 +284,6 @@ func (c *Cluster) chown(path string) error {
 	}
 	return nil
 }
-
-func (c *Cluster) logf(format string, args ...any) { c.Options.Logf(format, args...) }
 
 // mountTmpfs puts a small file system at path.
 func mountTmpfs(path string, size int64) error {

@@ -21,15 +21,17 @@ type guard struct {
 const guardScript = `
 read -r word
 [ "$word" = goodbye ] && exit 0
-round=0
-while [ "$round" -lt 5 ]; do
-  round=$((round + 1))
+quiet=0
+while [ "$quiet" -lt 2 ]; do
+  quiet=$((quiet + 1))
   for p in /proc/[0-9]*; do
     read -r comm <"$p/comm" || continue
+    # A program that started itself again is called exe.
+    case " $RUN_PROGRAMS exe " in *" $comm "*) ;; *) continue ;; esac
     what="$(tr '\0' ' ' <"$p/cmdline") $(readlink "$p/cwd")"
     name="${what%% *}"
     case " $RUN_PROGRAMS " in *" $comm "* | *" ${name##*/} "*) ;; *) continue ;; esac
-    case "$what" in *"$RUN_DIR"*) kill -9 "${p#/proc/}" ;; esac
+    case "$what" in *"$RUN_DIR"*) kill -9 "${p#/proc/}" && quiet=0 ;; esac
   done
 done 2>/dev/null
 for volume in "$RUN_DIR"/*/volume; do umount "$volume"; done 2>/dev/null

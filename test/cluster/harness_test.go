@@ -326,7 +326,7 @@ func TestTheGuardCleansUpAfterATestThatDied(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	dir := strings.TrimSpace(string(out))
-	state, ok := poll(t.Context(), 10*time.Second, func(context.Context) (bool, string) {
+	state, ok := poll(t.Context(), 30*time.Second, func(context.Context) (bool, string) {
 		found, err := ours(dir)
 		_, gone := os.Stat(dir)
 		return err == nil && len(found) == 0 && os.IsNotExist(gone), fmt.Sprint(found, err, gone)

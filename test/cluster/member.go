@@ -204,7 +204,7 @@ func (m *Member) SetReadOnly(readOnly bool) error {
 	probe := filepath.Join(m.Volume(), "probe")
 	err := os.WriteFile(probe, nil, 0o600)
 	if readOnly != errors.Is(err, unix.EROFS) {
-		return fmt.Errorf("remount volume of %s, read only %t: writing gives %v", m.Name, readOnly, err)
+		return fmt.Errorf("remount volume of %s: asked for read only %t, but a write says otherwise (error: %w)", m.Name, readOnly, err)
 	}
 	if readOnly {
 		return nil

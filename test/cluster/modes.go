@@ -9,15 +9,16 @@ import (
 type Mode string
 
 const (
-	// Asynchronous: a commit waits for the primary's disk alone. What died with it may be lost.
+	// Asynchronous means that a commit waits for the primary's disk alone. What died with it may be lost.
 	Asynchronous Mode = "async"
-	// AnyOne: PostgreSQL itself waits for one of the standbys, by synchronous_standby_names that
+	// AnyOne means that PostgreSQL itself waits for one of the standbys, by synchronous_standby_names that
 	// the operator set. The agents choose the most advanced standby, so nothing acknowledged is
 	// lost while all the others are there to be asked.
 	AnyOne Mode = "any"
-	// Synchronous and Quorum are the agents' own synchronous modes.
+	// Synchronous is the agents' own synchronous mode.
 	Synchronous Mode = "sync"
-	Quorum      Mode = "quorum"
+	// Quorum is the agents' own quorum mode.
+	Quorum Mode = "quorum"
 )
 
 // SetMode writes the mode into the options, after Names are set.

@@ -42,24 +42,34 @@ type Options struct {
 	EtcdMembers int
 	// HAProxy starts a proxy with a primary and a replica port.
 	HAProxy bool
-	// ProxyPorts asks for the proxy's address and ports; others are taken if they are busy.
-	ProxyAddress                          string
-	ProxyPrimaryPort, ProxyReplicaPort    int
-	Network                               NetworkKind
-	Block                                 string // first three octets of the loopback addresses; default: random
-	TTL, LoopWait, RetryTimeout           time.Duration
-	DCS                                   map[string]any                             // merged over bootstrap.dcs
-	Parameters                            map[string]any                             // merged over bootstrap.dcs.postgresql.parameters
-	Config                                func(member string, config map[string]any) // last word on a member's YAML
-	Mode                                  Mode                                       // set by SetMode
-	AsPostgres                            bool                                       // start agents as the PostgreSQL user rather than as root
-	Volumes                               map[string]int64                           // member → size in bytes of a tmpfs for its data
-	Dir                                   string                                     // parent of the run directory; default the temporary directory
-	KeepDir                               bool                                       // leave the run directory (logs, data) behind
-	Idle                                  bool                                       // prepare everything, start no agent
-	Agent, Ctl, Etcdd, Proxy, PostgresBin string                                     // programs; see withDefaults
-	PostgresUser                          string                                     // who runs PostgreSQL when this process is root
-	Logf                                  func(format string, args ...any)
+	// ProxyAddress and the ports are asked for; other ports are taken if these are busy.
+	ProxyAddress                       string
+	ProxyPrimaryPort, ProxyReplicaPort int
+	Network                            NetworkKind
+	// Block is the first three octets of the loopback addresses. Default random.
+	Block                       string
+	TTL, LoopWait, RetryTimeout time.Duration
+	// DCS is merged over bootstrap.dcs, Parameters over its postgresql.parameters.
+	DCS, Parameters map[string]any
+	// Config has the last word on a member's YAML.
+	Config func(member string, config map[string]any)
+	// Mode is set by SetMode.
+	Mode Mode
+	// AsPostgres starts the agents as the PostgreSQL user. Without it they start as whoever this
+	// process is, and as root give up its rights by themselves.
+	AsPostgres bool
+	// Volumes gives a member's data a small file system of its own, of so many bytes.
+	Volumes map[string]int64
+	// Dir is the parent of the run's directory. Default the temporary directory.
+	Dir string
+	// KeepDir leaves logs and data behind.
+	KeepDir bool
+	// Idle prepares everything and starts no agent.
+	Idle bool
+	// Programs; see findPrograms.
+	Agent, Ctl, Etcdd, Proxy, PostgresBin string
+	// PostgresUser runs PostgreSQL when this process is root.
+	PostgresUser string
 }
 
 func (o Options) withDefaults() (Options, error) {
@@ -84,9 +94,6 @@ func (o Options) withDefaults() (Options, error) {
 	setString(&o.PostgresUser, "postgres")
 	setString(&o.PostgresBin, postgresBin())
 	setString(&o.Dir, os.TempDir())
-	if o.Logf == nil {
-		o.Logf = func(string, ...any) {}
-	}
 	if o.Network == Namespaces && os.Geteuid() != 0 {
 		return o, fmt.Errorf("cluster options: network namespaces need root")
 	}

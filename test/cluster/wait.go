@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -72,7 +73,7 @@ func (c *Cluster) WaitHealthy(ctx context.Context, n int, timeout time.Duration)
 		state := fmt.Sprintf("primary %s, streaming: %s", m.Name, streaming)
 		ready := 0
 		for _, other := range c.Others(m) {
-			if contains(strings.Fields(streaming), other.Name) && other.Code(ctx, "/replica") == 200 {
+			if slices.Contains(strings.Fields(streaming), other.Name) && other.Code(ctx, "/replica") == 200 {
 				ready++
 			}
 		}
@@ -129,7 +130,7 @@ func (m *Member) Logged(words ...string) bool {
 	if err != nil {
 		return false
 	}
-	for _, line := range strings.Split(strings.ToLower(string(text[min(m.logged, int64(len(text))):])), "\n") {
+	for line := range strings.SplitSeq(strings.ToLower(string(text[min(m.logged, int64(len(text))):])), "\n") {
 		hit := true
 		for _, word := range words {
 			hit = hit && strings.Contains(line, strings.ToLower(word))
@@ -188,15 +189,6 @@ func (c *Cluster) dumpKeys(ctx context.Context) string {
 		fmt.Fprintf(&b, "%s (rev %d, lease %x) = %.300s\n", kv.Key, kv.ModRevision, kv.Lease, kv.Value)
 	}
 	return b.String()
-}
-
-func contains(all []string, one string) bool {
-	for _, s := range all {
-		if s == one {
-			return true
-		}
-	}
-	return false
 }
 
 // Holds checks that cond stays true for a while. It is the opposite of WaitFor: the time passes

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 
@@ -88,9 +89,7 @@ func (c *Cluster) dynamic() map[string]any {
 		"wal_keep_size":   "64MB",
 		"max_wal_size":    "256MB",
 	}
-	for key, value := range c.Options.Parameters {
-		parameters[key] = value
-	}
+	maps.Copy(parameters, c.Options.Parameters)
 	dynamic := map[string]any{
 		"ttl":           int(c.Options.TTL.Seconds()),
 		"loop_wait":     int(c.Options.LoopWait.Seconds()),
@@ -99,8 +98,6 @@ func (c *Cluster) dynamic() map[string]any {
 			"use_pg_rewind": true, "use_slots": true, "parameters": parameters,
 		},
 	}
-	for key, value := range c.Options.DCS {
-		dynamic[key] = value
-	}
+	maps.Copy(dynamic, c.Options.DCS)
 	return dynamic
 }

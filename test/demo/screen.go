@@ -64,7 +64,7 @@ func (s *screen) ask(text string) { s.print("\n%s", s.paint(bold, text)) }
 
 // block prints many lines indented.
 func (s *screen) block(text string) {
-	for _, line := range strings.Split(strings.TrimRight(text, "\n"), "\n") {
+	for line := range strings.SplitSeq(strings.TrimRight(text, "\n"), "\n") {
 		s.print("   %s\n", line)
 	}
 }

@@ -10,8 +10,11 @@ import (
 
 func TestCensusCountsWhatANodeIsMadeOf(t *testing.T) {
 	got := census([]cluster.Process{
-		{Comm: "postgres"}, {Comm: "pgha-agent", Args: []string{"pgha-agent", "fencer"}}, {Comm: "postgres"},
-		{Comm: "pgha-agent", Args: []string{"pgha-agent", "a.yml"}}, {Comm: "pgha-agent", Args: []string{"pgha-agent", "etcd", "a.yml"}},
+		{Comm: "postgres"},
+		{Comm: "pgha-agent", Args: []string{"pgha-agent", "fencer"}},
+		{Comm: "postgres"},
+		{Comm: "pgha-agent", Args: []string{"pgha-agent", "a.yml"}},
+		{Comm: "pgha-agent", Args: []string{"pgha-agent", "etcd", "a.yml"}},
 	})
 	if want := "agent, etcd, fencer, 2 PostgreSQL"; got != want {
 		t.Errorf("got %q, want %q", got, want)

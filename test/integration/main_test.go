@@ -98,7 +98,6 @@ func (s *story) chapter(name string, f func(s *story)) {
 	broken := s.T.Failed()
 	s.T.Run(name, func(t *testing.T) {
 		part := &story{t, s.Cluster, t.Context()}
-		s.Cluster.Options.Logf = t.Logf
 		if broken {
 			part.ok(s.Repair(t.Context()))
 		}

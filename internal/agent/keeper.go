@@ -76,6 +76,7 @@ func (k *keeper) run(ctx context.Context) error {
 	k.settle(ctx)
 	close(k.settled)
 	for {
+		k.holdPaused(ctx)
 		wait := k.round(ctx)
 		t := time.NewTimer(wait)
 		select {
@@ -86,6 +87,20 @@ func (k *keeper) run(ctx context.Context) error {
 		case <-t.C:
 		}
 		t.Stop()
+	}
+}
+
+// holdPaused keeps an armed fencer from striking while the cluster is paused, whatever the store
+// says: a paused primary runs on without etcd (row H-181). Promise 1 rests on the operator then.
+func (k *keeper) holdPaused(ctx context.Context) {
+	k.mu.Lock()
+	epoch, revision := k.armEpoch, k.own.Revision
+	k.mu.Unlock()
+	if epoch == 0 || !k.a.paused() {
+		return
+	}
+	if err := k.a.guard.renew(ctx, epoch, revision, Now()+k.a.ttl()); err != nil {
+		k.a.log.Warn("paused: fencer not held back", zap.Error(err))
 	}
 }
 
@@ -461,7 +476,14 @@ func (k *keeper) rearm(ctx context.Context) {
 func (k *keeper) drop(ctx context.Context) {
 	k.mu.Lock()
 	epoch := k.armEpoch
-	k.own, k.claim, k.armEpoch = election.Own{}, false, 0
+	k.own, k.claim = election.Own{}, false
+	if k.a.paused() && !k.a.guard.isDown() {
+		// Hands off: the server is left as it is, and holdPaused keeps the fencer from it.
+		k.mu.Unlock()
+		k.a.leaderUntil.Store(0)
+		return
+	}
+	k.armEpoch = 0
 	k.mu.Unlock()
 	k.a.leaderUntil.Store(0)
 	if err := k.a.guard.disarm(ctx, epoch); err != nil {

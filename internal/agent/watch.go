@@ -198,6 +198,12 @@ func (a *Agent) name() string {
 	return n
 }
 
+func (a *Agent) paused() bool {
+	var p bool
+	a.facts.with(func(f *facts) { p = f.dynamic.Pause })
+	return p
+}
+
 func (a *Agent) ttl() time.Duration {
 	var d time.Duration
 	a.facts.with(func(f *facts) { d = f.dynamic.TTL })

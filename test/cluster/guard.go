@@ -21,9 +21,9 @@ type guard struct {
 const guardScript = `
 read -r word
 [ "$word" = goodbye ] && exit 0
-quiet=0
-while [ "$quiet" -lt 2 ]; do
-  quiet=$((quiet + 1))
+quiet=0 rounds=0
+while [ "$quiet" -lt 2 ] && [ "$rounds" -lt 50 ]; do
+  quiet=$((quiet + 1)) rounds=$((rounds + 1))
   for p in /proc/[0-9]*; do
     read -r comm <"$p/comm" || continue
     # A program that started itself again is called exe.

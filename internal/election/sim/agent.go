@@ -75,7 +75,8 @@ type agent struct {
 	news, look, kick, watchBroken, fencerGone, down, settled signal
 	firstFencer                                              signal
 	lastPlan                                                 string
-	stoppedAt                                                time.Duration
+	// hungUntil: the loop stands still until then, while the rest of the process runs.
+	hungUntil election.Instant
 }
 
 // guard is what the agent knows of the fencer.
@@ -154,6 +155,9 @@ func (a *agent) runLoop(t *task) {
 	for first := true; ; first = false {
 		if !first && !t.on(&a.news, wake) {
 			a.look.raise()
+		}
+		for a.now() < a.hungUntil {
+			t.sleep(a.hungUntil - a.now())
 		}
 		if slow := a.w.cfg.SlowAgent; slow > 0 && a.w.chance(slow) {
 			t.sleep(a.w.tail(0, 2*time.Second))

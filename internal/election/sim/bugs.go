@@ -38,6 +38,7 @@ const (
 	// BugUnknownIsFailure: a hand-over of unknown outcome counts as not done.
 	BugUnknownIsFailure
 	// BugSameTimelineNumber: equal timeline numbers count as one history.
+	// They are then not kept apart either.
 	BugSameTimelineNumber
 	// BugCloneOnGuess: a member without a leader clones from the first other member that answers.
 	BugCloneOnGuess
@@ -63,6 +64,10 @@ const (
 	BugStaleServer
 	// BugTwinTimelines: a promotion takes the next number that is free in the own directory.
 	BugTwinTimelines
+	// BugStaleEpoch: an arm that was not answered in time is never heard of again.
+	BugStaleEpoch
+	// BugStaleSource: data is moved away on the word of a late watch, and before the source answers.
+	BugStaleSource
 	lastBug
 )
 
@@ -72,7 +77,7 @@ func (b Bug) String() string {
 		"adopt by value", "acquire on delete", "promote unarmed", "promote after T", "forget before down",
 		"release while running", "down at exit", "hand over early", "unknown is failure", "same timeline number",
 		"clone on a guess", "ignore others", "early health", "never start",
-		"short lease keeps T", "margin of the policy", "fresh without term", "bootstrap unknown", "stale server", "twin timelines",
+		"short lease keeps T", "margin of the policy", "fresh without term", "bootstrap unknown", "stale server", "twin timelines", "stale epoch", "stale source",
 	}
 	return names[b]
 }

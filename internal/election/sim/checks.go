@@ -23,6 +23,7 @@ const (
 	OneHistory    = "I-17 unique histories"
 	NoGuess       = "I-18 no destruction on a guess"
 	GuardSilent   = "guard: no plan is refused"
+	NoNeedless    = "L2 no demotion right after a proof"
 	Lively        = "L1 one writable primary, all members streaming"
 )
 
@@ -297,7 +298,10 @@ func (c *checks) health(n *node) {
 }
 
 // plan looks at every plan.
-func (c *checks) plan(n *node, _ election.View, p election.Plan) {
+func (c *checks) plan(n *node, v election.View, p election.Plan) {
+	if age := v.Now - v.Own.Sent; p.Rule == "title.margin" && age < v.Own.TTL/3 {
+		c.fail(NoNeedless, n, "a title proven %s ago, for %s, is given up", age, v.Own.TTL)
+	}
 	if p.Rule == "guard.refused" || p.Rule == "decide.none" {
 		c.fail(GuardSilent, n, "%s", p.Reason)
 	}

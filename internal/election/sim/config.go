@@ -27,6 +27,8 @@ type Config struct {
 	RecoveryMax    time.Duration
 	PromoteMax     time.Duration
 	CopyTime       time.Duration
+	// PrePromote is the most that a script before the promotion takes.
+	PrePromote time.Duration
 
 	// Probabilities, for each occasion.
 	Loss, Jitter, SlowAgent, Compaction, StartFails, RewindFails float64
@@ -35,6 +37,8 @@ type Config struct {
 	FaultEvery time.Duration
 	FaultTime  time.Duration
 	Kinds      []weighted
+	// Unhealed: the run ends with the faults, and liveness is not looked at.
+	Unhealed bool
 	// Early: faults begin before the cluster exists.
 	Early bool
 
@@ -82,6 +86,8 @@ func Random(seed uint64) Config {
 		RecoveryMax:    pick(e, time.Second, 10*time.Second, 60*time.Second),
 		PromoteMax:     pick(e, 200*time.Millisecond, 2*time.Second, 10*time.Second),
 		CopyTime:       pick(e, 2*time.Second, 10*time.Second, 40*time.Second),
+
+		PrePromote: pick(e, 0, 0, 0, 2*time.Second, 20*time.Second),
 
 		Loss: some(e, 0.05), Jitter: some(e, 0.05), SlowAgent: some(e, 0.1), Compaction: some(e, 0.5),
 		StartFails: some(e, 0.3), RewindFails: some(e, 0.5),

@@ -17,7 +17,7 @@ type weighted struct {
 func faultKinds() []string {
 	return []string{
 		"kill agent", "kill fencer", "kill postmaster", "kill agent and fencer", "kill agent and postmaster", "kill everything",
-		"power off", "freeze agent", "freeze fencer", "freeze server", "freeze node",
+		"kill postmaster, freeze fencer", "power off", "freeze agent", "hang loop", "freeze fencer", "freeze server", "freeze node",
 		"cut from store", "cut from store one way", "cut pair", "cut pair one way", "isolate", "isolate from members",
 		"store down", "store leader", "delete leader", "switchover", "failover", "restart", "reinit", "stop agent",
 		"slow disk", "disk full", "mute replication", "slow network", "change ttl",
@@ -92,9 +92,21 @@ func (w *World) cause(kind string, n *node) {
 		n.killAgent(again)
 		n.killFencer()
 		n.pg.killPostmaster()
+	case "kill postmaster, freeze fencer":
+		n.pg.killPostmaster()
+		w.after(w.between(0, 150*time.Millisecond), func() {
+			if n.fencer.p.alive && !w.healed {
+				w.mending(w.spell(), n.freezeFencer())
+			}
+		})
 	case "power off":
 		n.powerOff()
 		w.mending(w.spell(), n.powerOn)
+	case "hang loop":
+		if a := n.agent; a != nil {
+			w.note(n.index, "agent's loop hangs")
+			a.hungUntil = a.now() + w.spell()
+		}
 	case "freeze agent":
 		w.mending(w.spell(), n.freezeAgent())
 	case "freeze fencer":

@@ -98,6 +98,10 @@ func (a *agent) fence(t *task, do func(*fencer) error) error {
 func (a *agent) arm(t *task, tok token) (uint64, error) {
 	tok.epoch = a.guard.last + 1
 	if err := a.fence(t, func(f *fencer) error { return f.arm(tok) }); err != nil {
+		if !a.w.bug(BugStaleEpoch) {
+			// It may have been armed, and struck since: the next epoch must be a later one.
+			_ = a.refresh(t)
+		}
 		return 0, err
 	}
 	a.guard.armed, a.guard.tok = true, tok

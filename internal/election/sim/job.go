@@ -185,11 +185,14 @@ func (a *agent) promote(t *task) error {
 	if err != nil {
 		return err
 	}
+	if a.w.cfg.PrePromote > 0 && !t.sleep(a.w.tail(0, a.w.cfg.PrePromote)) {
+		return errNot("called off")
+	}
 	burnt := a.reserved
 	if r := a.cluster.Reign; r.Holder == a.n.name {
 		burnt = max(burnt, r.NextTimeline)
 	}
-	if a.w.bug(BugTwinTimelines) {
+	if a.w.bug(BugTwinTimelines) || a.w.bug(BugSameTimelineNumber) {
 		burnt = 0
 	}
 	if err := a.fence(t, func(f *fencer) error { return f.promote(epoch, burnt) }); err != nil {

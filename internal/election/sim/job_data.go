@@ -183,15 +183,25 @@ func (a *agent) compare(t *task, v election.View, leader string) error {
 	return nil
 }
 
-// stillDestructive decides again right before data is touched.
-func (a *agent) stillDestructive(v election.View) error {
+// stillDestructive looks again right before data is touched: the store itself, because what the
+// watch last said may be old.
+func (a *agent) stillDestructive(t *task, v election.View) error {
 	if a.own.Held() && !a.claim {
 		return errNot("this member holds the leader key now")
 	}
-	if l := a.cluster.Leader; !l.Present || l.ModRevision != v.Store.Cluster.Leader.ModRevision {
-		if !a.w.bug(BugCloneOnGuess) {
-			return errNot("the leader changed since this was decided")
+	if a.w.bug(BugCloneOnGuess) {
+		return nil
+	}
+	rev := a.cluster.Leader.ModRevision
+	if !a.w.bug(BugStaleSource) {
+		p, err := a.store.prove(t, storeCall)
+		if err != nil {
+			return err
 		}
+		rev = p.Leader.ModRevision
+	}
+	if rev == 0 || rev != v.Store.Cluster.Leader.ModRevision {
+		return errNot("the leader changed since this was decided")
 	}
 	return nil
 }
@@ -217,7 +227,7 @@ func (a *agent) rewind(t *task, v election.View, act election.Rewind) error {
 	if err := a.shutdown(t, true); err != nil {
 		return err
 	}
-	if err := a.stillDestructive(v); err != nil {
+	if err := a.stillDestructive(t, v); err != nil {
 		return err
 	}
 	a.setState(election.StateCreating)
@@ -259,10 +269,13 @@ func (a *agent) cloneSteps(t *task, v election.View, act election.Clone) error {
 	if err := a.shutdown(t, true); err != nil {
 		return err
 	}
-	if err := a.stillDestructive(v); err != nil {
+	if err := a.stillDestructive(t, v); err != nil {
 		return err
 	}
 	src, ok := a.source(act.Source)
+	if !ok && !a.w.bug(BugStaleSource) {
+		return failure{election.ClassPeer, "clone: the source does not serve"}
+	}
 	if src != nil {
 		a.w.checks.destroy(a.n, src, "clone")
 	}

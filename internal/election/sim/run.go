@@ -53,7 +53,7 @@ func RunConfig(seed uint64, cfg Config, record bool) Result {
 		w.run(cfg.FaultTime)
 	}
 	healed := w.now
-	if w.violation == nil {
+	if w.violation == nil && !cfg.Unhealed {
 		w.heal()
 		w.liveliness(healed)
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pgha/pgha/internal/dcs"
 	"github.com/pgha/pgha/internal/election"
 )
 
@@ -205,12 +206,19 @@ func (w *World) heal() {
 	if !w.store.up {
 		w.store.recover()
 	}
+	if _, led := w.store.get(dcs.KeyLeader); !led {
+		// A failover to a member that may not lead is the operator's to take back.
+		w.request(election.FailoverRequest{})
+	}
 	w.cfg.Loss, w.cfg.Jitter, w.cfg.SlowAgent, w.cfg.RewindFails = 0, 0, 0, 0
 	for i := range w.store.staleUntil {
 		w.store.staleUntil[i] = 0
 	}
 	for _, n := range w.nodes {
 		n.powerOn()
+		if n.agent != nil {
+			n.agent.hungUntil = 0
+		}
 		n.slowUntil, n.mutedUntil, n.fullUntil = 0, 0, 0
 		if n.agent == nil || !n.agent.p.alive {
 			n.superviseAgent(time.Second)

@@ -75,7 +75,8 @@ type agent struct {
 	news, look, kick, watchBroken, fencerGone, down, settled signal
 	firstFencer                                              signal
 	lastPlan                                                 string
-	// hungUntil: the loop stands still until then, while the rest of the process runs.
+	// hungUntil: whatever decides or looks stands still until then, while the part of the process
+	// that answers health checks runs.
 	hungUntil election.Instant
 }
 
@@ -156,9 +157,7 @@ func (a *agent) runLoop(t *task) {
 		if !first && !t.on(&a.news, wake) {
 			a.look.raise()
 		}
-		for a.now() < a.hungUntil {
-			t.sleep(a.hungUntil - a.now())
-		}
+		a.hang(t)
 		if slow := a.w.cfg.SlowAgent; slow > 0 && a.w.chance(slow) {
 			t.sleep(a.w.tail(0, 2*time.Second))
 		}
@@ -178,6 +177,13 @@ func (a *agent) runLoop(t *task) {
 			t.sleep(time.Hour)
 		}
 		wake = a.nextWake(v, p)
+	}
+}
+
+// hang is what a deadlock or a starved scheduler would do to a loop.
+func (a *agent) hang(t *task) {
+	for a.now() < a.hungUntil {
+		t.sleep(a.hungUntil - a.now())
 	}
 }
 

@@ -17,6 +17,7 @@ func (a *agent) runKeeper(t *task) {
 	a.isSettled = true
 	a.settled.raise()
 	for {
+		a.hang(t)
 		t.on(&a.kick, max(a.keepRound(t), time.Millisecond))
 	}
 }

@@ -13,6 +13,7 @@ func (a *agent) runLook(t *task) {
 		t.on(&a.firstFencer, 0)
 	}
 	for {
+		a.hang(t)
 		wait := a.w.cfg.LoopWait
 		if a.lookOnce(t) {
 			wait = lookSettling

@@ -1,0 +1,72 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pgha/pgha/internal/dcs"
+	"github.com/pgha/pgha/internal/dcs/memory"
+	"github.com/pgha/pgha/internal/election"
+)
+
+// TestStoreAgreesWithTheOneInMemory gives both the same random transactions.
+func TestStoreAgreesWithTheOneInMemory(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	w := NewWorld(1, Calm(1), false)
+	defer w.Close()
+	other := memory.NewServer(func() time.Duration { return 0 }).Store("/service/demo")
+	var leases []election.LeaseID
+	for range 3 {
+		g, err := other.Grant(t.Context(), 10*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if mine := w.store.grant(10 * time.Second); mine != g {
+			t.Fatalf("got lease %v, want %v", mine, g)
+		}
+		leases = append(leases, g.ID)
+	}
+	leases = append(leases, 0, 9999)
+	keys := []string{dcs.KeyLeader, dcs.KeyStatus, dcs.KeyFailover, dcs.MemberKey("a")}
+	for i := range 3000 {
+		txn := dcs.Txn{}
+		for range rng.IntN(3) {
+			c := dcs.Cmp{Key: keys[rng.IntN(4)], Kind: dcs.CmpKind(rng.IntN(3)), Value: []byte("1"), Lease: leases[rng.IntN(3)]}
+			if kv, ok := w.store.get(c.Key); ok && rng.IntN(2) == 0 {
+				c.Revision = kv.mod
+			}
+			txn.If = append(txn.If, c)
+		}
+		used := map[string]bool{}
+		for range 1 + rng.IntN(2) {
+			key := keys[rng.IntN(4)]
+			if used[key] {
+				continue
+			}
+			used[key] = true
+			txn.Then = append(txn.Then, dcs.Op{Key: key, Value: fmt.Append(nil, rng.IntN(3)), Lease: leases[rng.IntN(5)], Delete: rng.IntN(4) == 0})
+		}
+		for j := range txn.Then {
+			if txn.Then[j].Delete {
+				txn.Then[j].Lease = 0
+			}
+		}
+		got, gotErr := w.store.apply(txn)
+		want, wantErr := other.Apply(t.Context(), txn)
+		if got != want || errors.Is(gotErr, dcs.ErrLeaseNotFound) != errors.Is(wantErr, dcs.ErrLeaseNotFound) {
+			t.Fatalf("transaction %d %+v: got %+v, %v, want %+v, %v", i, txn, got, gotErr, want, wantErr)
+		}
+		snap, err := other.Load(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(snap, *w.store.snapshot()); diff != "" {
+			t.Fatalf("after transaction %d %+v: (-memory +simulated)\n%s", i, txn, diff)
+		}
+	}
+}

@@ -1,0 +1,282 @@
+package sim
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/datadriven"
+
+	"github.com/pgha/pgha/internal/dcs"
+	"github.com/pgha/pgha/internal/election"
+)
+
+// TestStories runs the scripts of testdata: one cluster each, in a calm world where only that
+// happens which the script says. Every command fails the test if an invariant breaks.
+//
+//	new members=3 ttl=10 [lag=…]   a cluster that has been made and is whole
+//	kill a agent|fencer|postmaster|everything
+//	power a off|on
+//	freeze a agent|fencer|server|node for=12s
+//	partition a | b,c,store        nothing passes between the two sides
+//	heal                           ends all partitions
+//	store down for=5s, store leader, store delete-leader
+//	switchover a b, failover b, reinit a, stop a
+//	fail rewind|clone a            (clone: the disk is full for 10 s)
+//	run 60s                        tells who is writable afterwards, and how long nobody was
+//	settle 120s                    waits until the cluster is whole
+//	status
+func TestStories(t *testing.T) {
+	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+		s := &stage{t: t}
+		defer s.close()
+		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string { return s.command(d) })
+	})
+}
+
+type stage struct {
+	t     *testing.T
+	w     *World
+	mends []func()
+	lost  int
+}
+
+func (s *stage) close() {
+	if s.w != nil {
+		s.w.Close()
+	}
+}
+
+func (s *stage) command(d *datadriven.TestData) string {
+	var words []string
+	times := map[string]time.Duration{}
+	for _, a := range d.CmdArgs {
+		if len(a.Vals) == 0 {
+			words = append(words, a.Key)
+			continue
+		}
+		if v, err := time.ParseDuration(a.Vals[0]); err == nil {
+			times[a.Key] = v
+		}
+	}
+	if d.Cmd == "new" {
+		return s.begin(d)
+	}
+	out := s.do(d.Cmd, words, times)
+	if s.w.violation != nil {
+		s.t.Errorf("%s: %s\n%s", d.Pos, s.w.violation, strings.Join(s.w.story, "\n"))
+		return "VIOLATION: " + s.w.violation.String()
+	}
+	if out == "" {
+		return "ok"
+	}
+	return out
+}
+
+func (s *stage) begin(d *datadriven.TestData) string {
+	s.close()
+	members, ttl, lag := 3, 10, 5
+	d.MaybeScanArgs(s.t, "members", &members)
+	d.MaybeScanArgs(s.t, "ttl", &ttl)
+	d.MaybeScanArgs(s.t, "lag", &lag)
+	cfg := Calm(members)
+	cfg.TTL = time.Duration(ttl) * time.Second
+	cfg.ReplicationLag = time.Duration(lag) * time.Millisecond
+	*s = stage{t: s.t, w: NewWorld(7, cfg, true)}
+	if d.HasArg("empty") {
+		return "ok"
+	}
+	return s.settle(bootPatience)
+}
+
+func (s *stage) node(name string) *node {
+	n := s.w.node(name)
+	if n == nil {
+		s.t.Fatalf("no node %q", name)
+	}
+	return n
+}
+
+func (s *stage) do(cmd string, words []string, times map[string]time.Duration) string {
+	w := s.w
+	switch cmd {
+	case "run":
+		d, err := time.ParseDuration(words[0])
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		return s.run(d)
+	case "settle":
+		d, err := time.ParseDuration(words[0])
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		return s.settle(d)
+	case "status":
+		return s.status()
+	case "kill":
+		w.cause(map[string]string{
+			"agent": "kill agent", "fencer": "kill fencer", "postmaster": "kill postmaster", "everything": "kill everything",
+		}[words[1]], s.node(words[0]))
+	case "power":
+		if words[1] == "off" {
+			s.node(words[0]).powerOff()
+		} else {
+			s.node(words[0]).powerOn()
+		}
+	case "freeze":
+		n := s.node(words[0])
+		thaw := map[string]func() func(){
+			"agent": n.freezeAgent, "fencer": n.freezeFencer, "server": n.freezeServer, "node": n.freeze,
+		}[words[1]]()
+		w.after(times["for"], thaw)
+	case "partition":
+		s.partition(strings.Split(strings.Join(words, ""), "|"))
+	case "heal":
+		for _, m := range s.mends {
+			m()
+		}
+		s.mends = nil
+	case "store":
+		return s.store(words[0], times["for"])
+	default:
+		return s.ask(cmd, words)
+	}
+	return ""
+}
+
+func (s *stage) ask(cmd string, words []string) string {
+	switch cmd {
+	case "switchover":
+		s.w.request(election.FailoverRequest{Leader: words[0], Candidate: words[1]})
+	case "failover":
+		s.w.request(election.FailoverRequest{Candidate: words[0]})
+	case "reinit":
+		s.node(words[0]).command(election.CommandReinit)
+	case "stop":
+		s.w.cause("stop agent", s.node(words[0]))
+	case "fail":
+		if words[0] == "rewind" {
+			s.w.cfg.RewindFails = 1
+		} else {
+			s.node(words[1]).fullUntil = s.w.now + 10*time.Second
+		}
+	default:
+		s.t.Fatalf("unknown command %q", cmd)
+	}
+	return ""
+}
+
+func (s *stage) store(what string, d time.Duration) string {
+	switch what {
+	case "down":
+		s.w.store.lose()
+		s.w.after(d, s.w.store.recover)
+	case "leader":
+		s.w.store.newLeader()
+	case "delete-leader":
+		s.w.store.write([]dcs.Op{{Key: dcs.KeyLeader, Delete: true}})
+	default:
+		s.t.Fatalf("store cannot %q", what)
+	}
+	return ""
+}
+
+func (s *stage) partition(sides []string) {
+	index := func(name string) int {
+		if name == "store" {
+			return s.w.store.index()
+		}
+		return s.node(name).index
+	}
+	for _, x := range strings.Split(sides[0], ",") {
+		for _, y := range strings.Split(sides[1], ",") {
+			s.mends = append(s.mends, s.w.net.severBoth(index(x), index(y)))
+		}
+	}
+}
+
+// run moves on, and tells in round numbers how long no commit was acknowledged.
+func (s *stage) run(d time.Duration) string {
+	w := s.w
+	begin, n := w.now, w.checks.acked_
+	gap, last := time.Duration(0), w.now
+	for end := w.now + d; w.now < end && w.violation == nil; {
+		w.run(min(50*time.Millisecond, end-w.now))
+		if w.checks.acked_ > n {
+			gap = max(gap, w.now-last-w.cfg.CommitEvery*3/2)
+			last, n = w.now, w.checks.acked_
+		}
+	}
+	gap = max(gap, w.now-last-w.cfg.CommitEvery*3/2)
+	return fmt.Sprintf("%s\nlost: %s", s.writable(gap, w.now-begin), s.losses())
+}
+
+func (s *stage) writable(gap, whole time.Duration) string {
+	who := "nobody is writable"
+	for _, n := range s.w.nodes {
+		if n.pg.canAck() {
+			who = fmt.Sprintf("%s is writable on timeline %d", n.name, n.disk.tl)
+		}
+	}
+	switch {
+	case gap >= whole-time.Second:
+		return who + "; no commit all the time"
+	case gap <= 100*time.Millisecond:
+		return who + "; no outage"
+	}
+	for _, step := range []time.Duration{time.Second, 3 * time.Second, 12 * time.Second, 30 * time.Second} {
+		if gap <= step {
+			return fmt.Sprintf("%s; outage below %s", who, step)
+		}
+	}
+	return who + "; outage above 30s"
+}
+
+func (s *stage) losses() string {
+	lost := s.w.checks.lost - s.lost
+	s.lost = s.w.checks.lost
+	if lost == 0 {
+		return "nothing"
+	}
+	return "some, within the bound"
+}
+
+func (s *stage) settle(d time.Duration) string {
+	if !s.w.runUntil(d, func() bool { return s.w.checks.lively() == "" }) {
+		return "not whole: " + s.w.checks.lively()
+	}
+	return s.status()
+}
+
+func (s *stage) status() string {
+	var b strings.Builder
+	k, ok := s.w.store.get(dcs.KeyLeader)
+	if !ok {
+		k.value = []byte("nobody")
+	}
+	fmt.Fprintf(&b, "leader key: %s\n", k.value)
+	for _, n := range s.w.nodes {
+		fmt.Fprintf(&b, "%s: %s\n", n.name, describe(n))
+	}
+	return strings.TrimSpace(b.String())
+}
+
+func describe(n *node) string {
+	switch {
+	case !n.power:
+		return "without power"
+	case n.pg.canAck():
+		return fmt.Sprintf("primary, timeline %d", n.disk.tl)
+	case n.pg.state == srvStandby && n.pg.stream != nil:
+		return fmt.Sprintf("standby, timeline %d, streams from %s", n.disk.tl, n.pg.stream.from.n.name)
+	case n.pg.state == srvStandby:
+		return fmt.Sprintf("standby, timeline %d", n.disk.tl)
+	case n.pg.state == srvDown && n.disk.kind == election.DataCluster:
+		return "down"
+	case n.disk.kind != election.DataCluster:
+		return "without data"
+	}
+	return "on its way"
+}

@@ -74,13 +74,14 @@ type Agent struct {
 	leaderUntil atomic.Int64 // election.Instant; zero: not the leader
 	published   atomic.Pointer[publication]
 
-	news     chan struct{}
-	look     chan struct{}
-	inflight sync.Map // key → struct{}: short actions under way
-	wg       sync.WaitGroup
-	stopped  chan struct{}
-	caughtUp broadcaster
-	life     context.Context //nolint:containedctx // the agent's own life, for work that no plan owns
+	news       chan struct{}
+	look       chan struct{}
+	inflight   sync.Map // key → struct{}: short actions under way
+	wg         sync.WaitGroup
+	stopped    chan struct{}
+	caughtUp   broadcaster
+	complaints complaints
+	life       context.Context //nolint:containedctx // the agent's own life, for work that no plan owns
 }
 
 // New wires an agent. Nothing runs yet.
@@ -289,8 +290,10 @@ func (a *Agent) once(ctx context.Context, key string, timeout time.Duration, fn 
 		}
 		a.inflight.Delete(key)
 		if err != nil && !errors.Is(err, context.Canceled) {
-			a.log.Warn("action failed", zap.String("action", key), zap.Error(err))
 			a.why.result(key + ": " + err.Error())
+			if a.complaints.fresh(key, err) {
+				a.log.Warn("action failed", zap.String("action", key), zap.Error(err))
+			}
 		}
 		a.poke()
 	})

@@ -53,6 +53,7 @@ type facts struct {
 	memberValue   []byte
 	memberQuiet   []byte // without positions
 	memberAt      election.Instant
+	memberFailed  bool
 	memberLease   election.LeaseID
 	state         election.MemberState // what a job says the server is doing; empty: derive
 	nextCommand   uint64

@@ -19,6 +19,8 @@ const (
 	fencerCall    = 2 * time.Second
 	fencerConnect = 5 * time.Second
 	fencerRetry   = 100 * time.Millisecond
+	// fencerPatience is the least time that a renewal waits for the fencer.
+	fencerPatience = 300 * time.Millisecond
 )
 
 // fencerConn owns the connection to the fencer: it makes it, makes it again when it breaks, and
@@ -187,6 +189,26 @@ func (g *fencerConn) arm(ctx context.Context, t fencer.Token) (uint64, error) {
 	g.ackAt = Now()
 	g.mu.Unlock()
 	return t.Epoch, nil
+}
+
+// unresponsive makes way for a new fencer when the present one does not answer: it is killed if this
+// user may do that, and the next one adopts the server with the same token. If not, the title runs
+// out, and the second fencer strikes.
+func (g *fencerConn) unresponsive(err error) {
+	if !errors.Is(err, context.DeadlineExceeded) {
+		return
+	}
+	g.mu.Lock()
+	pid := g.state.PID
+	g.mu.Unlock()
+	if pid <= 1 {
+		return
+	}
+	if kerr := syscall.Kill(pid, syscall.SIGKILL); kerr != nil {
+		g.a.log.Error("the fencer hangs and cannot be replaced", zap.Int("fencer_pid", pid), zap.Error(kerr))
+		return
+	}
+	g.a.log.Warn("the fencer hangs and is replaced", zap.Int("fencer_pid", pid))
 }
 
 // renew moves the deadline; it returns once the fencer has taken it over.

@@ -78,6 +78,35 @@ func (j *journal) result(s string) {
 	}
 }
 
+// complaintEvery is how often the same failure of the same action is logged.
+const complaintEvery = 10 * time.Second
+
+// complaints keeps a failure that repeats from filling the log.
+type complaints struct {
+	mu   sync.Mutex
+	last map[string]complaint
+}
+
+type complaint struct {
+	text string
+	at   time.Time
+}
+
+// fresh says that a failure is worth a line.
+func (c *complaints) fresh(action string, err error) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.last == nil {
+		c.last = make(map[string]complaint)
+	}
+	old := c.last[action]
+	if old.text == err.Error() && time.Since(old.at) < complaintEvery {
+		return false
+	}
+	c.last[action] = complaint{err.Error(), time.Now()}
+	return true
+}
+
 // refused notes why a request for a switchover was turned down.
 func (j *journal) refused(why string) {
 	j.mu.Lock()

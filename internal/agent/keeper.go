@@ -193,6 +193,11 @@ func (k *keeper) round(ctx context.Context) time.Duration {
 		}
 		return every
 	}
+	if own.Held() && Now() >= own.DemoteAt(k.margin()) && !k.a.paused() {
+		// The title is over for this agent, and its server is being silenced. Were the lease kept
+		// alive meanwhile, a server that cannot be proven down would block everybody for ever.
+		return retry
+	}
 	sent := Now()
 	bound := k.bound(own, ttl)
 	cctx, cancel := context.WithTimeout(ctx, bound)
@@ -214,13 +219,12 @@ func (k *keeper) round(ctx context.Context) time.Duration {
 		return 0
 	}
 	k.leaseSent, k.leaseTTL = sent, granted
-	if k.own.Held() && k.own.Revision == own.Revision {
-		k.own.Sent, k.own.TTL = sent, min(granted, own.TTL)
-		own = k.own
-	}
 	k.mu.Unlock()
 	if own.Held() {
-		k.extend(ctx, own)
+		own.Sent, own.TTL = sent, min(granted, own.TTL)
+		if !k.extend(ctx, own) {
+			return retry
+		}
 	}
 	if granted != ttl.Truncate(time.Second) && !claim {
 		k.changeTTL(ctx, ttl)
@@ -276,20 +280,31 @@ func (k *keeper) bound(own election.Own, ttl time.Duration) time.Duration {
 	return max((own.DemoteAt(k.margin())-Now())/3, 100*time.Millisecond)
 }
 
-// extend hands the new deadline to the fencer and, once it has taken it, to /primary.
-func (k *keeper) extend(ctx context.Context, own election.Own) {
+// extend hands the new deadline to the fencer. Only when the fencer has taken it over does the
+// renewal count, for the title and for /primary (safety review, hole 11): a fencer that is frozen
+// or gone lets the title run into its margin, whatever the store says.
+func (k *keeper) extend(ctx context.Context, own election.Own) bool {
 	m := k.margin()
 	k.mu.Lock()
 	epoch := k.armEpoch
 	k.mu.Unlock()
 	if epoch == 0 {
-		return
+		return true // not armed yet: nothing can be writable
 	}
-	if err := k.a.guard.renew(ctx, epoch, own.Revision, own.FenceAt(m)); err != nil {
+	rctx, cancel := context.WithTimeout(ctx, max(own.TTL/6, fencerPatience))
+	defer cancel()
+	if err := k.a.guard.renew(rctx, epoch, own.Revision, own.FenceAt(m)); err != nil {
 		k.a.log.Error("fencer did not take the new deadline", zap.Error(err))
-		return
+		k.a.guard.unresponsive(err)
+		return false
 	}
+	k.mu.Lock()
+	if k.own.Held() && k.own.Revision == own.Revision {
+		k.own.Sent, k.own.TTL = own.Sent, own.TTL
+	}
+	k.mu.Unlock()
 	k.a.refreshLeaderUntil()
+	return true
 }
 
 // grant makes a lease.

@@ -191,8 +191,8 @@ func (a *Agent) fillRunning(o postgres.Observation, prev election.Local, l *elec
 	} else {
 		l.Signal = true
 		l.LSN = max(o.ReceiveLSN, o.ReplayLSN)
-		if l.Timeline == 0 {
-			l.Timeline = a.replayTimeline(o, prev)
+		if o.WalReceiver == nil {
+			l.Timeline = max(l.Timeline, a.replayTimeline(o, prev))
 		}
 		l.Streaming = o.WalReceiver != nil && o.WalReceiver.Status == "streaming"
 	}
@@ -202,14 +202,15 @@ func (a *Agent) fillRunning(o postgres.Observation, prev election.Local, l *elec
 }
 
 // replayTimeline is the timeline of a standby that receives nothing at the moment: the one it was
-// last seen on, or what pg_control says, whichever is later.
+// last seen on, or the one of the log that it holds at its position, whichever is later. pg_control
+// alone lags behind until the next restartpoint.
 func (a *Agent) replayTimeline(o postgres.Observation, prev election.Local) election.Timeline {
 	tl := o.CheckpointTimeline
 	if prev.Server == election.ServerRunning && prev.Role == election.RoleStandby {
 		tl = max(tl, prev.Timeline)
 	}
-	if c, err := a.pg.Control(); err == nil {
-		tl = max(tl, c.Timeline, c.MinRecoveryEndTimeline)
+	if wal, err := a.pg.WALTimeline(max(o.ReceiveLSN, o.ReplayLSN)); err == nil {
+		tl = max(tl, wal)
 	}
 	return tl
 }

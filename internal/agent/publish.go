@@ -244,6 +244,7 @@ func (a *Agent) publishMember(v election.View) {
 		stored, present := f.cluster.Member(v.Self.Name)
 		missing := !present || stored.Lease != v.Lease
 		switch {
+		case f.memberFailed && Now()-f.memberAt < time.Second:
 		case f.memberStale || f.memberLease != v.Lease || !slices.Equal(f.memberQuiet, quiet):
 			due = true
 		case missing && Now()-f.memberAt > time.Second:
@@ -259,17 +260,18 @@ func (a *Agent) publishMember(v election.View) {
 		res, err := a.store.Apply(ctx, dcs.PutMember(v.Self.Name, v.Lease, value))
 		switch {
 		case errors.Is(err, dcs.ErrLeaseNotFound):
+			a.facts.with(func(f *facts) { f.memberAt, f.memberFailed = Now(), true })
 			a.keeper.now()
 			return nil
 		case err != nil:
-			a.facts.with(func(f *facts) { f.memberAt = Now() })
+			a.facts.with(func(f *facts) { f.memberAt, f.memberFailed = Now(), true })
 			return err
 		}
 		if res.Done {
 			a.metrics.write()
 			a.facts.with(func(f *facts) {
 				f.memberValue, f.memberQuiet, f.memberLease, f.memberStale = value, quiet, v.Lease, false
-				f.memberAt = Now()
+				f.memberAt, f.memberFailed = Now(), false
 			})
 		}
 		return nil

@@ -94,7 +94,7 @@ func New(o Options) (*Agent, error) {
 		news: make(chan struct{}, 1), look: make(chan struct{}, 1), stopped: make(chan struct{}),
 	}
 	a.metrics = newMetrics(o.Registry, o.Version)
-	a.facts.configure(o.Config, config.DefaultDynamic())
+	a.facts.configure(o.Config, firstDynamic(o.Config))
 	a.facts.upstream = loadUpstream(o.Postgres.Options().StateDir)
 	a.keeper = newKeeper(a)
 	a.guard.init(a)
@@ -102,6 +102,17 @@ func New(o Options) (*Agent, error) {
 	a.caughtUp.init()
 	a.publish()
 	return a, nil
+}
+
+// firstDynamic is what counts until the store has answered: what this member would write for a new
+// cluster, so that its first lease has the right time to live.
+func firstDynamic(c *config.Config) config.Dynamic {
+	if raw, err := c.InitialDynamic(); err == nil {
+		if d, _, err := config.ParseDynamic(raw); err == nil {
+			return d
+		}
+	}
+	return config.DefaultDynamic()
 }
 
 // Run blocks until ctx ends, or until an orderly stop (Stop) has brought the server down. The

@@ -378,9 +378,26 @@ func (k *keeper) changeTTL(ctx context.Context, ttl time.Duration) {
 			k.own.Revision, k.own.Lease, k.own.TTL, k.own.Sent = res.Revision, g.ID, g.TTL, sent
 		}
 		k.mu.Unlock()
+		k.refreshToken(ctx)
 	}
 	k.a.facts.with(func(f *facts) { f.memberStale = true })
 	k.now()
+}
+
+// refreshToken gives the fencer the title as it is now, under the same epoch, for the agent that
+// comes after a restart: it must find the lease that the key really hangs on.
+func (k *keeper) refreshToken(ctx context.Context) {
+	k.mu.Lock()
+	own, epoch := k.own, k.armEpoch
+	k.mu.Unlock()
+	if !own.Held() || epoch == 0 {
+		return
+	}
+	if _, err := k.a.guard.arm(ctx, fencer.Token{
+		Epoch: epoch, Lease: int64(own.Lease), LeaderRevision: own.Revision, Until: own.FenceAt(k.margin()),
+	}); err != nil {
+		k.a.log.Error("fencer did not take the new lease", zap.Error(err))
+	}
 }
 
 // fresh makes sure that the lease was proven a moment ago, before it is put under a key.

@@ -67,9 +67,11 @@ func (c deliberate) config(seed uint64) Config {
 
 // TestDeliberateBugsAreCaught runs each bug until the check that is meant for it fails.
 func TestDeliberateBugsAreCaught(t *testing.T) {
+	t.Parallel()
 	const most = 200
 	for _, c := range controls() {
 		t.Run(c.bug.String(), func(t *testing.T) {
+			t.Parallel()
 			other := map[string]int{}
 			for seed := range uint64(most) {
 				r := RunConfig(seed, c.config(seed), false)

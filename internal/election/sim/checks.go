@@ -112,8 +112,8 @@ func (c *checks) armed(n *node) {
 	switch {
 	case !m.armed && !n.fencer.busy:
 		c.fail(ArmedFirst, n, "the server is writable and the fencer is not armed")
-	case m.armed && n.fencer.now() > m.tok.until+deadlineSlack:
-		c.fail(TimeFence, n, "the server is writable %s after its deadline", n.fencer.now()-m.tok.until)
+	case m.armed && n.now() > max(m.tok.until, n.fencer.longest)+deadlineSlack:
+		c.fail(TimeFence, n, "the server is writable %s after its deadline", n.now()-m.tok.until)
 	}
 }
 

@@ -43,9 +43,12 @@ type fencer struct {
 	p    proc
 	mem  fencerMemory
 	file fencerMemory
-	gen  uint64
-	busy bool
-	pid  int // the postmaster it watches
+	// longest is the latest deadline of the armed epoch, which the second process knows even when a
+	// new fencer has read an older one from the file.
+	longest election.Instant
+	gen     uint64
+	busy    bool
+	pid     int // the postmaster it watches
 	// agent is the connected one; only the newest is listened to.
 	agent *agent
 }
@@ -80,6 +83,7 @@ func (f *fencer) arm(t token) error {
 	}
 	f.mem.armed, f.mem.tok = true, t
 	f.mem.last = max(f.mem.last, t.epoch)
+	f.longest = t.until
 	f.watch()
 	f.save(true)
 	f.w().note(f.n.index, "fencer armed: epoch %d, leader revision %d, for %s", t.epoch, t.rev, t.until-f.now())
@@ -95,6 +99,7 @@ func (f *fencer) extend(until election.Instant, rev int64) error {
 	f.mem.tok.rev = rev
 	if until > f.mem.tok.until {
 		f.mem.tok.until = until
+		f.longest = until
 		f.watch()
 		f.w().checks.deadline(f.n, f.mem.tok)
 	}

@@ -151,8 +151,7 @@ func agentProblems(doc map[string]any, known []configProblem) []configProblem {
 	}
 	var out []configProblem
 	_, warnings, err := config.ParseDynamic(raw)
-	var fatal config.Problems
-	if errors.As(err, &fatal) {
+	if fatal, ok := errors.AsType[config.Problems](err); ok {
 		for _, p := range fatal {
 			if key := topKey(p.Path); !said[key] {
 				out = append(out, configProblem{keys: []string{key}, what: fmt.Sprintf("%s: %s is not understood", p.Path, p.Value), remedy: p.Want})

@@ -330,7 +330,7 @@ func (a *app) editByHand(ctx context.Context, c *cluster, before map[string]any,
 	if err != nil {
 		return nil, fmt.Errorf("make a temporary directory: %w", err)
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }() // in the system's place for what may be lost
 	path := filepath.Join(dir, "config.yaml")
 	if err := os.WriteFile(path, text, 0o600); err != nil {
 		return nil, fmt.Errorf("write a temporary file: %w", err)

@@ -122,7 +122,7 @@ func runEditor(ctx context.Context, getenv func(string) string, path string) err
 		return withHint(fmt.Errorf("no editor found"),
 			"set EDITOR, or change single values with -s NAME=VALUE")
 	}
-	cmd := exec.CommandContext(ctx, words[0], append(words[1:], path)...)
+	cmd := exec.CommandContext(ctx, words[0], append(words[1:], path)...) //nolint:forbidigo // an editor may be killed
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("run editor %s: %w", words[0], err)

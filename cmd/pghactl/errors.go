@@ -57,7 +57,7 @@ func exitCode(err error) int {
 // reportError prints an error and its advice.
 func reportError(w io.Writer, err error) {
 	fmt.Fprintf(w, "pghactl: error: %s\n", err)
-	for _, line := range strings.Split(hintOf(err), "\n") {
+	for line := range strings.SplitSeq(hintOf(err), "\n") {
 		if line != "" {
 			fmt.Fprintf(w, "pghactl: hint: %s\n", line)
 		}

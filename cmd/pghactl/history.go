@@ -44,7 +44,7 @@ func (a *app) runHistory(ctx context.Context, name, format string) error {
 	if err != nil {
 		return err
 	}
-	c, _, err := a.load(ctx, name)
+	c, err := a.load(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -131,7 +131,7 @@ func (a *app) runDSN(ctx context.Context, clusterName, role, name string) error 
 	if role != "" && name != "" {
 		return withHint(usagef("--role and --member exclude each other"), "name the member or its role, not both")
 	}
-	c, _, err := a.load(ctx, clusterName)
+	c, err := a.load(ctx, clusterName)
 	if err != nil {
 		return err
 	}

@@ -16,13 +16,13 @@ func jsonNames(t reflect.Type, into map[string]bool) {
 	if t.Kind() != reflect.Struct {
 		return
 	}
-	for i := range t.NumField() {
-		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+	for field := range t.Fields() {
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 		if name == "" || name == "-" || into[t.Name()+"."+name] {
 			continue
 		}
 		into[t.Name()+"."+name] = true
-		jsonNames(t.Field(i).Type, into)
+		jsonNames(field.Type, into)
 	}
 }
 
@@ -33,8 +33,14 @@ func TestEveryFieldOfTheOutputIsDocumented(t *testing.T) {
 	}
 	names := map[string]bool{}
 	for _, v := range []any{
-		clusterView{}, memberWhy{}, historyView{}, moveView{}, actionResult{},
-		pauseView{}, editView{}, versionView{},
+		clusterView{},
+		memberWhy{},
+		historyView{},
+		moveView{},
+		actionResult{},
+		pauseView{},
+		editView{},
+		versionView{},
 	} {
 		jsonNames(reflect.TypeOf(v), names)
 	}

@@ -20,6 +20,7 @@ type check struct {
 }
 
 func okCheck(format string, args ...any) check { return check{"ok", fmt.Sprintf(format, args...), ""} }
+
 func warnCheck(format string, args ...any) check {
 	return check{"warn", fmt.Sprintf(format, args...), ""}
 }

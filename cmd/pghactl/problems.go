@@ -47,6 +47,7 @@ func clusterProblems(c *cluster) []problem {
 		})
 	case election.BootstrapRunning:
 		out = append(out, bootstrapProblem(c))
+	case election.BootstrapUnknown, election.BootstrapDone:
 	}
 	if c.Initialize.State == election.BootstrapDone && !c.Leader.Present {
 		out = append(out, problem{

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 )
 
@@ -65,11 +66,9 @@ func resultOf(m member, action string, rep reply, err error, success string, ok 
 		row.Message = fmt.Sprintf("%s of member %s: %s", action, m.Name, err)
 		return row
 	}
-	for _, code := range ok {
-		if rep.Code == code {
-			row.OK, row.Message = true, success
-			return row
-		}
+	if slices.Contains(ok, rep.Code) {
+		row.OK, row.Message = true, success
+		return row
 	}
 	row.Message = fmt.Sprintf("%s of member %s: status %d: %s%s", action, m.Name, rep.Code, rep.Text, authHint(rep.Code))
 	return row

@@ -123,13 +123,13 @@ func (a *app) memberCompletions(ctx context.Context, first string) []string {
 	}
 	ctx, cancel := context.WithTimeout(ctx, completionTimeout)
 	defer cancel()
-	if c, _, err := a.load(ctx, ""); err == nil && (first == "" || first == c.scope || hasName(c, first)) {
+	if c, err := a.load(ctx, ""); err == nil && (first == "" || first == c.scope || hasName(c, first)) {
 		return describeMembers(c)
 	}
 	if first == "" {
 		return nil
 	}
-	c, _, err := a.load(ctx, first)
+	c, err := a.load(ctx, first)
 	if err != nil {
 		return nil
 	}

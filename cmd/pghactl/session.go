@@ -30,7 +30,7 @@ func (a *app) open(ctx context.Context, s settings) (*session, error) {
 	}
 	ag, err := a.env.openAgents(s)
 	if err != nil {
-		st.Close()
+		_ = st.Close() // the first error is the one to tell
 		return nil, fmt.Errorf("set up the client of the agents: %w", err)
 	}
 	return &session{env: a.env, settings: s, store: st, agents: ag}, nil
@@ -51,14 +51,14 @@ func (a *app) connect(ctx context.Context, name string) (*session, error) {
 }
 
 // load reads one cluster that must exist.
-func (a *app) load(ctx context.Context, name string) (*cluster, settings, error) {
+func (a *app) load(ctx context.Context, name string) (*cluster, error) {
 	s, err := a.connect(ctx, name)
 	if err != nil {
-		return nil, settings{}, err
+		return nil, err
 	}
 	defer s.close()
 	c, err := s.load(ctx)
-	return c, s.settings, err
+	return c, err
 }
 
 func (s *session) load(ctx context.Context) (*cluster, error) {

@@ -29,7 +29,7 @@ The table format is YAML here, with sorted keys.`,
 }
 
 func (a *app) runShowConfig(ctx context.Context, name string) error {
-	c, _, err := a.load(ctx, name)
+	c, err := a.load(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -142,13 +142,13 @@ func yamlScalar(n *yaml.Node) (any, error) {
 	case "!!int":
 		var i int64
 		if err := n.Decode(&i); err != nil {
-			return n.Value, nil
+			return n.Value, nil //nolint:nilerr // a number too large for us stays the text it is
 		}
 		return json.Number(strconv.FormatInt(i, 10)), nil
 	case "!!float":
 		var f float64
 		if err := n.Decode(&f); err != nil || math.IsNaN(f) || math.IsInf(f, 0) {
-			return n.Value, nil // JSON has no such number
+			return n.Value, nil //nolint:nilerr // JSON has no such number
 		}
 		return json.Number(strconv.FormatFloat(f, 'g', -1, 64)), nil
 	default:

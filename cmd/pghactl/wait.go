@@ -31,7 +31,7 @@ var errTimedOut = errors.New("timed out")
 // in the very situations in which one waits.
 func (s *session) waitFor(ctx context.Context, limit time.Duration, look func(context.Context) (state string, done bool, err error)) error {
 	deadline := s.env.now().Add(limit)
-	last := ""
+	var last string
 	for {
 		state, done, err := look(ctx)
 		switch {

@@ -47,7 +47,7 @@ func (a *app) repeat(ctx context.Context, opt watchOptions, show func(context.Co
 		var screen bytes.Buffer
 		if err := show(ctx, &screen); err != nil {
 			if ctx.Err() != nil {
-				return nil
+				return nil //nolint:nilerr // called off by the person who watches
 			}
 			reportError(&screen, err)
 		}
@@ -60,7 +60,7 @@ func (a *app) repeat(ctx context.Context, opt watchOptions, show func(context.Co
 			return err
 		}
 		if a.env.pause(ctx, interval) != nil {
-			return nil
+			return nil //nolint:nilerr // called off by the person who watches
 		}
 	}
 }

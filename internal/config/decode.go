@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"io/fs"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -75,9 +76,7 @@ func fields(v reflect.Value) (named map[string]field, names []string, rest refle
 			rest = v.Field(i)
 		case flags == "inline":
 			inner, innerNames, innerRest := fields(v.Field(i))
-			for k, f := range inner {
-				named[k] = f
-			}
+			maps.Copy(named, inner)
 			names = append(names, innerNames...)
 			if innerRest.IsValid() {
 				rest = innerRest
@@ -130,7 +129,7 @@ func (d *decoder) structure(path string, n *node, v reflect.Value) {
 }
 
 func takesRest(v reflect.Value, key string, value, parent *node) bool {
-	judge, ok := v.Addr().Interface().(acceptsRest)
+	judge, ok := reflect.TypeAssert[acceptsRest](v.Addr())
 	return !ok || judge.acceptsRest(key, value, parent)
 }
 

@@ -140,11 +140,11 @@ func (r *dynamicReader) cluster(d *Dynamic) {
 	d.PrimaryStartTimeout = r.duration(r.present("primary_start_timeout", "master_start_timeout"), 300*time.Second)
 	d.PrimaryStopTimeout = r.duration(r.present("primary_stop_timeout", "master_stop_timeout"), 0)
 	d.SynchronousMode = r.syncMode()
-	d.SynchronousModeStrict = r.boolean("synchronous_mode_strict", false)
+	d.SynchronousModeStrict = r.boolean("synchronous_mode_strict")
 	d.SynchronousNodeCount = int(r.integer("synchronous_node_count", 1, 1))
-	d.FailsafeMode = r.boolean("failsafe_mode", false)
-	d.CheckTimeline = r.boolean("check_timeline", false)
-	d.Pause = r.boolean("pause", false)
+	d.FailsafeMode = r.boolean("failsafe_mode")
+	d.CheckTimeline = r.boolean("check_timeline")
+	d.Pause = r.boolean("pause")
 	d.MemberSlotsTTL = r.duration("member_slots_ttl", 30*time.Minute)
 }
 
@@ -188,15 +188,16 @@ func (r *dynamicReader) duration(key string, def time.Duration) time.Duration {
 	return d
 }
 
-func (r *dynamicReader) boolean(key string, def bool) bool {
+// boolean reads a flag; what is not there or cannot be read is off.
+func (r *dynamicReader) boolean(key string) bool {
 	v := r.values[key]
 	if v == nil {
-		return def
+		return false
 	}
 	b, err := parseBool(textOf(v))
 	if err != nil {
-		r.warn(key, "%s: want true or false; using %t", describeAny(v), def)
-		return def
+		r.warn(key, "%s: want true or false; using false", describeAny(v))
+		return false
 	}
 	return b
 }

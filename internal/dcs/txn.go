@@ -9,6 +9,7 @@ import "github.com/pgha/pgha/internal/election"
 // writes that same key can never be carried out twice.
 
 func absent(key string) Cmp { return Cmp{Key: key, Kind: CmpModRevision} }
+
 func at(key string, revision int64) Cmp {
 	return Cmp{Key: key, Kind: CmpModRevision, Revision: revision}
 }

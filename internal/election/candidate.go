@@ -2,6 +2,7 @@ package election
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -67,12 +68,7 @@ func inSyncSet(s SyncState, name string) bool {
 	if s.Leader == name {
 		return true
 	}
-	for _, n := range s.Standbys {
-		if n == name {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(s.Standbys, name)
 }
 
 func inFailsafe(list []FailsafeMember, name string) bool {

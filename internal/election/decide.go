@@ -144,8 +144,10 @@ func jobRules() []rule {
 				return v.Stopping && v.Job.Kind != JobNone && !v.Job.Cancelling && cancelledByStop(v.Job.Kind)
 			},
 			then: func(v *View) Plan {
-				return Plan{Reason: "the agent is stopping, the " + string(v.Job.Kind) + " job is called off",
-					Actions: []Action{CancelJob{Why: "agent stops"}}}
+				return Plan{
+					Reason:  "the agent is stopping, the " + string(v.Job.Kind) + " job is called off",
+					Actions: []Action{CancelJob{Why: "agent stops"}},
+				}
 			},
 		},
 		{
@@ -158,8 +160,10 @@ func jobRules() []rule {
 					v.Job.Detail != ""
 			},
 			then: func(v *View) Plan {
-				return Plan{Reason: "the leader changed to " + v.Store.Cluster.Leader.Name + " while cloning from " + v.Job.Detail,
-					Actions: []Action{CancelJob{Why: "source lost the leader key"}}}
+				return Plan{
+					Reason:  "the leader changed to " + v.Store.Cluster.Leader.Name + " while cloning from " + v.Job.Detail,
+					Actions: []Action{CancelJob{Why: "source lost the leader key"}},
+				}
 			},
 		},
 		{
@@ -212,8 +216,10 @@ func stopRules() []rule {
 			doc:  "Told to stop: the server is shut down cleanly; a leader gives the key up afterwards.",
 			when: func(v *View) bool { return v.Stopping },
 			then: func(v *View) Plan {
-				return Plan{Reason: "stopping: the server is shut down",
-					Actions: []Action{StopServer{Fast: true, ReleaseAfter: v.Own.Held()}}}
+				return Plan{
+					Reason:  "stopping: the server is shut down",
+					Actions: []Action{StopServer{Fast: true, ReleaseAfter: v.Own.Held()}},
+				}
 			},
 		},
 	}

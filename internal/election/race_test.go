@@ -242,8 +242,10 @@ func TestVacancyProof(t *testing.T) {
 		{"a release record that is older than the reign", release(leaderRev, leaderRev-1), false},
 		{"a release record seen by one who came later", looked(release(leaderRev, 90)), true},
 		{"a stale release record of an older reign, seen by one who came later", looked(release(leaderRev-20, leaderRev-10)), false},
-		{"a release record from before a Patroni led and published its position, seen by one who came later",
-			looked(func(v *View) { release(leaderRev, 90)(v); v.Store.Cluster.Status.ModRevision = 95 }), false},
+		{
+			"a release record from before a Patroni led and published its position, seen by one who came later",
+			looked(func(v *View) { release(leaderRev, 90)(v); v.Store.Cluster.Status.ModRevision = 95 }), false,
+		},
 		{"waited for ttl and margin", func(v *View) {
 			v.Store.Vacancy = Vacancy{Since: testNow - wait, Revision: leaderRev, Lease: 11, LeaseGone: No}
 		}, true},

@@ -56,8 +56,10 @@ func bootstrapNeverRules(never func(func(*View) bool) func(*View) bool) []rule {
 			doc:  "Nobody ever made this cluster, and this member may not.",
 			when: never(always),
 			then: func(v *View) Plan {
-				return Plan{Reason: "waiting for another member to make the cluster", Trouble: v.Local.Data != DataEmpty,
-					Change: "a member with a bootstrap section and an empty data directory"}
+				return Plan{
+					Reason: "waiting for another member to make the cluster", Trouble: v.Local.Data != DataEmpty,
+					Change: "a member with a bootstrap section and an empty data directory",
+				}
 			},
 		},
 	}

@@ -264,8 +264,10 @@ func reinitRule(member func(func(*View) bool) func(*View) bool) rule {
 			}
 			if why != "" {
 				c, _ := v.command(CommandReinit)
-				return Plan{Reason: "reinitialize refused: " + why, Trouble: true,
-					Actions: []Action{RefuseCommand{Command: c.ID, Why: why}}}
+				return Plan{
+					Reason: "reinitialize refused: " + why, Trouble: true,
+					Actions: []Action{RefuseCommand{Command: c.ID, Why: why}},
+				}
 			}
 			return Plan{Reason: "an operator asked for a fresh copy", Actions: []Action{Clone{Source: src.Name, ConnURL: src.ConnURL}}}
 		},
@@ -292,8 +294,10 @@ func divergedRule(id RuleID, applies func(func(*View) bool) func(*View) bool) ru
 					return waitFor(v, JobRewind, "pg_rewind")
 				}
 				m, _ := v.Store.Cluster.Member(v.Store.Cluster.Leader.Name)
-				return Plan{Reason: "diverged from the leader: " + v.Local.DivergenceDetail, Trouble: true,
-					Actions: []Action{Rewind{Source: m.Name, ConnURL: m.ConnURL}}}
+				return Plan{
+					Reason: "diverged from the leader: " + v.Local.DivergenceDetail, Trouble: true,
+					Actions: []Action{Rewind{Source: m.Name, ConnURL: m.ConnURL}},
+				}
 			}
 			return recloneOr(v, "diverged from the leader: "+v.Local.DivergenceDetail)
 		},
@@ -363,8 +367,10 @@ func memberRunningRules(member func(func(*View) bool) func(*View) bool) []rule {
 					!v.Self.Tags.NoStream
 			}),
 			then: func(v *View) Plan {
-				return Plan{Reason: "the standby does not stream", Trouble: true,
-					Actions: []Action{CompareHistory{Leader: v.Store.Cluster.Leader.Name}}}
+				return Plan{
+					Reason: "the standby does not stream", Trouble: true,
+					Actions: []Action{CompareHistory{Leader: v.Store.Cluster.Leader.Name}},
+				}
 			},
 		},
 	}
@@ -384,8 +390,10 @@ func memberStreamRules(running func(func(*View) bool) func(*View) bool) []rule {
 					v.Local.Streaming && (!offered || o.For != c.Leader.ModRevision || o.Lease != v.Lease) && v.untilScheduled() <= 0
 			}),
 			then: func(v *View) Plan {
-				return Plan{Reason: "a switchover names this member",
-					Actions: []Action{OfferLease{For: v.Store.Cluster.Leader.ModRevision}}}
+				return Plan{
+					Reason:  "a switchover names this member",
+					Actions: []Action{OfferLease{For: v.Store.Cluster.Leader.ModRevision}},
+				}
 			},
 			steady: true,
 		},

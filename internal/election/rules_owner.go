@@ -99,8 +99,10 @@ func titleRules() []rule {
 			doc:  "The leader key hangs on this agent's own lease: it was handed over to it, or an own write whose outcome was unknown has arrived.",
 			when: func(v *View) bool { return (!v.Own.Held() || v.keyMoved()) && v.keyOnOwnLease() },
 			then: func(v *View) Plan {
-				return Plan{Reason: "the leader key was handed over to this member",
-					Actions: []Action{AdoptHandOver{Revision: v.Store.Cluster.Leader.ModRevision}}}
+				return Plan{
+					Reason:  "the leader key was handed over to this member",
+					Actions: []Action{AdoptHandOver{Revision: v.Store.Cluster.Leader.ModRevision}},
+				}
 			},
 		},
 	}

@@ -17,8 +17,10 @@ func pauseRules() []rule {
 					v.Store.Cluster.Initialize.SystemID == v.Local.SystemID && v.Lease != 0 && vacancyProven(v)
 			}),
 			then: func(v *View) Plan {
-				return Plan{Reason: "paused: the leader key is free and this server is a primary",
-					Actions: []Action{AcquireLeader{Reign: nextReign(v)}}}
+				return Plan{
+					Reason:  "paused: the leader key is free and this server is a primary",
+					Actions: []Action{AcquireLeader{Reign: nextReign(v)}},
+				}
 			},
 		},
 		{

@@ -49,8 +49,10 @@ func switchoverAskedRules(asked func(func(*View) bool) func(*View) bool) []rule 
 			when: asked(func(v *View) bool { return refusal(v) != "" }),
 			then: func(v *View) Plan {
 				why := refusal(v)
-				return Plan{Reason: "switchover refused: " + why, Trouble: true,
-					Actions: []Action{ClearFailover{Revision: v.Store.Cluster.Failover.ModRevision, Why: why}}}
+				return Plan{
+					Reason: "switchover refused: " + why, Trouble: true,
+					Actions: []Action{ClearFailover{Revision: v.Store.Cluster.Failover.ModRevision, Why: why}},
+				}
 			},
 		},
 		{
@@ -58,8 +60,10 @@ func switchoverAskedRules(asked func(func(*View) bool) func(*View) bool) []rule 
 			doc:  "A switchover is scheduled for later; the leader leads on.",
 			when: asked(func(v *View) bool { return v.untilScheduled() > 0 }),
 			then: func(v *View) Plan {
-				return Plan{Reason: "switchover scheduled at " + v.Store.Cluster.Failover.ScheduledAt.UTC().Format(time.RFC3339),
-					Wake: v.untilScheduled()}
+				return Plan{
+					Reason: "switchover scheduled at " + v.Store.Cluster.Failover.ScheduledAt.UTC().Format(time.RFC3339),
+					Wake:   v.untilScheduled(),
+				}
 			},
 			steady: true,
 		},
@@ -75,8 +79,10 @@ func switchoverGoRules(asked func(func(*View) bool) func(*View) bool) []rule {
 			when: asked(func(v *View) bool { return v.Store.Cluster.Failover.Candidate == "" }),
 			then: func(v *View) Plan {
 				best := bestStandby(v)
-				return Plan{Reason: "chose " + best + " for the switchover",
-					Actions: []Action{NameCandidate{Candidate: best, Revision: v.Store.Cluster.Failover.ModRevision}}}
+				return Plan{
+					Reason:  "chose " + best + " for the switchover",
+					Actions: []Action{NameCandidate{Candidate: best, Revision: v.Store.Cluster.Failover.ModRevision}},
+				}
 			},
 		},
 		{

@@ -99,8 +99,10 @@ func raceEntryRules(vacant func(func(*View) bool) func(*View) bool) []rule {
 				return ok && a.Answered && !a.NoFailover && !a.WatchdogFailed && a.LSN != 0
 			}),
 			then: func(v *View) Plan {
-				return Plan{Reason: "left to the named candidate " + v.Store.Cluster.Failover.Candidate, Change: "its silence",
-					Wake: raceRetry, Actions: probeAgain(v)}
+				return Plan{
+					Reason: "left to the named candidate " + v.Store.Cluster.Failover.Candidate, Change: "its silence",
+					Wake: raceRetry, Actions: probeAgain(v),
+				}
 			},
 		},
 		{
@@ -147,8 +149,10 @@ func raceRules(vacant func(func(*View) bool) func(*View) bool) []rule {
 			doc:  "The key is provably vacant and nobody who answered is further: take it, in one transaction that creates it if absent.",
 			when: vacant(always),
 			then: func(v *View) Plan {
-				return Plan{Reason: "nobody leads, and no member that answered is further",
-					Actions: []Action{AcquireLeader{Reign: nextReign(v)}}, Wake: raceRetry}
+				return Plan{
+					Reason:  "nobody leads, and no member that answered is further",
+					Actions: []Action{AcquireLeader{Reign: nextReign(v)}}, Wake: raceRetry,
+				}
 			},
 		},
 	}

@@ -138,7 +138,11 @@ func TestExhaustiveWalkOfTheOwnDirectory(t *testing.T) {
 		commands []Command
 	}
 	pasts := []past{
-		{}, {commands: reinit}, {commands: restart}, {from: "c"}, {from: "c", commands: reinit},
+		{},
+		{commands: reinit},
+		{commands: restart},
+		{from: "c"},
+		{from: "c", commands: reinit},
 		{from: "c", commands: []Command{{Kind: CommandReinit, ID: 2, FromLeader: true}}},
 	}
 	for _, r := range []JobResult{

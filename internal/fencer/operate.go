@@ -119,7 +119,7 @@ func (s *server) removeStalePidFile() error {
 	path := filepath.Join(s.opts.DataDir, "postmaster.pid")
 	f, err := readPidFile(path)
 	if err != nil {
-		return nil // none, or nothing that can be judged: PostgreSQL will say
+		return nil //nolint:nilerr // none, or nothing that can be judged: PostgreSQL will say
 	}
 	if unix.Kill(f.pid, 0) == unix.ESRCH {
 		return nil // PostgreSQL finds that out itself

@@ -189,8 +189,8 @@ func (p *procfs) statusFields(pid int) (uid int, killPending bool) {
 	status := p.read(pid, "/status")
 	if f := statusField(status, "\nUid:"); f != nil {
 		// real, effective, saved, file system
-		if i := bytes.IndexByte(f, '\t'); i >= 0 {
-			uid = int(atoi(f[i+1:]))
+		if _, after, ok := bytes.Cut(f, []byte{'\t'}); ok {
+			uid = int(atoi(after))
 		}
 	}
 	for _, key := range [...]string{"\nSigPnd:", "\nShdPnd:"} {

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -32,13 +33,11 @@ func TestWriteConfigRendersWhatTheServerTakes(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := n.parameters()
-	for k, v := range map[string]string{
+	maps.Copy(p, map[string]string{
 		"Work_Mem": "7MB", "max_connections": "10", "wal_level": "minimal", "wal_keep_segments": "4",
 		"hot_standby": "off", "port": "1", "primary_conninfo": "host=evil", "log_line_prefix": `a "%p" 'x\y'`,
 		"nosuch_setting": "1", "random_page_cost": "many", "auto_explain.log_min_duration": "5s", "bad name": "x",
-	} {
-		p[k] = v
-	}
+	})
 	base := "max_connections = 77\nwal_receiver_timeout = 9s\n"
 	if err := os.WriteFile(n.inData("postgresql.conf"), []byte(base), 0o600); err != nil {
 		t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -128,9 +129,7 @@ func (s *Server) connectLocal(ctx context.Context, database string, settings map
 		if err != nil {
 			return nil, address{}, err
 		}
-		for k, v := range settings {
-			cfg.RuntimeParams[k] = v
-		}
+		maps.Copy(cfg.RuntimeParams, settings)
 		conn, err := pgx.ConnectConfig(ctx, cfg)
 		if err == nil {
 			if err = s.verifyOwn(ctx, conn); err == nil {

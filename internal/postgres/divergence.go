@@ -217,10 +217,7 @@ func (s *Server) endOfWAL(c ControlData, p localPosition) (election.LSN, error) 
 	if err != nil {
 		return 0, err
 	}
-	from := c.Checkpoint
-	if c.MinRecoveryEnd > from {
-		from = c.MinRecoveryEnd
-	}
+	from := max(c.MinRecoveryEnd, c.Checkpoint)
 	scan, err := r.scan(from, 0, endScanLimit)
 	switch {
 	case err == nil && scan.Stopped:

@@ -129,8 +129,7 @@ func fatalLines(out string) string {
 
 // Classify sorts any error of this package.
 func Classify(err error) Problem {
-	var start *StartError
-	if errors.As(err, &start) {
+	if start, ok := errors.AsType[*StartError](err); ok {
 		return start.Problem
 	}
 	var h *HelperError

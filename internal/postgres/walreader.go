@@ -265,8 +265,7 @@ func (r *walReader) scan(from, countFrom election.LSN, limit uint64) (walScan, e
 	prev := election.LSN(0)
 	for at := from; ; {
 		rec, err := r.record(at)
-		var over *overwrittenError
-		if errors.As(err, &over) {
+		if over, ok := errors.AsType[*overwrittenError](err); ok {
 			at, prev = over.Next, 0
 			continue
 		}

@@ -19,8 +19,10 @@ func (s *sink) WriteHeader(code int)        { s.code = code }
 
 func BenchmarkHealth(b *testing.B) {
 	for _, bb := range []struct{ name, method, path string }{
-		{"HEAD primary", http.MethodHead, "/primary"}, {"OPTIONS root", http.MethodOptions, "/"},
-		{"GET primary", http.MethodGet, "/primary"}, {"GET replica with lag", http.MethodGet, "/replica?lag=1MB"},
+		{"HEAD primary", http.MethodHead, "/primary"},
+		{"OPTIONS root", http.MethodOptions, "/"},
+		{"GET primary", http.MethodGet, "/primary"},
+		{"GET replica with lag", http.MethodGet, "/replica?lag=1MB"},
 	} {
 		b.Run(bb.name, func(b *testing.B) {
 			node := newFakeNode(primaryState).lead(time.Hour)

@@ -251,7 +251,11 @@ func TestCaughtUp(t *testing.T) {
 		{"lsn=0/64", 200, `{"caught_up":true,"received_location":100}`},
 		{"lsn=101&wait=1", 202, `{"caught_up":false,"received_location":100}`},
 		{"lsn=101", 202, `{"caught_up":false,"received_location":100}`},
-		{"", 400, ""}, {"lsn=-1", 400, ""}, {"lsn=x/y", 400, ""}, {"lsn=1&wait=x", 400, ""}, {"lsn=1&wait=-5", 400, ""},
+		{"", 400, ""},
+		{"lsn=-1", 400, ""},
+		{"lsn=x/y", 400, ""},
+		{"lsn=1&wait=x", 400, ""},
+		{"lsn=1&wait=-5", 400, ""},
 	} {
 		w := ask(s, http.MethodGet, "/pgha/caught-up?"+tt.query, "")
 		if w.Code != tt.code || tt.want != "" && w.Body.String() != tt.want {

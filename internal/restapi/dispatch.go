@@ -3,6 +3,7 @@ package restapi
 import (
 	"encoding/json"
 	"html"
+	"maps"
 	"net/http"
 	"runtime/debug"
 	"strconv"
@@ -105,9 +106,7 @@ const (
 func (s *Server) setHeaders(w http.ResponseWriter) {
 	set := s.settings.Load()
 	h := w.Header()
-	for k, v := range set.headers {
-		h[k] = v
-	}
+	maps.Copy(h, set.headers)
 	if set.serverHeader != "" {
 		h.Set("Server", strings.ReplaceAll(set.serverHeader, "%", s.node.State().Version))
 	}

@@ -46,7 +46,7 @@ func TestHAProxyFollowsTheChecks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer out.Close() //nolint:errcheck // written by the child
+	defer out.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	cmd := exec.CommandContext(ctx, "/usr/sbin/haproxy", "-db", "-f", file)
 	cmd.Stdout, cmd.Stderr = out, out
@@ -79,7 +79,7 @@ func haproxyStates(socket string) map[string]string {
 	if err != nil {
 		return states
 	}
-	defer conn.Close() //nolint:errcheck // only read from
+	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(time.Second))
 	fmt.Fprintln(conn, "show stat")
 	var answer bytes.Buffer

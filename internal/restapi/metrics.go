@@ -226,12 +226,21 @@ func versionNumber(version string) float64 {
 // stateNumbers are the frozen numbers of row R-096, and a line that lists them.
 func stateNumbers() (words string, numbers map[election.MemberState]float64) {
 	order := []struct{ word, state string }{
-		{"initdb", "initializing new cluster"}, {"initdb_failed", "initdb failed"},
-		{"custom_bootstrap", "running custom bootstrap script"}, {"custom_bootstrap_failed", "custom bootstrap failed"},
-		{"creating_replica", "creating replica"}, {"running", "running"}, {"starting", "starting"},
-		{"bootstrap_starting", "starting after custom bootstrap"}, {"start_failed", "start failed"},
-		{"restarting", "restarting"}, {"restart_failed", "restart failed"}, {"stopping", "stopping"},
-		{"stopped", "stopped"}, {"stop_failed", "stop failed"}, {"crashed", "crashed"},
+		{"initdb", "initializing new cluster"},
+		{"initdb_failed", "initdb failed"},
+		{"custom_bootstrap", "running custom bootstrap script"},
+		{"custom_bootstrap_failed", "custom bootstrap failed"},
+		{"creating_replica", "creating replica"},
+		{"running", "running"},
+		{"starting", "starting"},
+		{"bootstrap_starting", "starting after custom bootstrap"},
+		{"start_failed", "start failed"},
+		{"restarting", "restarting"},
+		{"restart_failed", "restart failed"},
+		{"stopping", "stopping"},
+		{"stopped", "stopped"},
+		{"stop_failed", "stop failed"},
+		{"crashed", "crashed"},
 	}
 	numbers = map[election.MemberState]float64{}
 	var list []string

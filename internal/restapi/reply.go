@@ -122,16 +122,16 @@ func NoSwitchoverScheduled() Reply {
 
 // words are the request's name at the start of a sentence and inside one, and its past tense
 // (row H-196).
-func (r SwitchoverRequest) words() (title, noun, past string) {
+func (r SwitchoverRequest) words() (title, past string) {
 	if r.IsSwitchover() {
-		return "Switchover", "switchover", "switched over"
+		return "Switchover", "switched over"
 	}
-	return "Failover", "failover", "failed over"
+	return "Failover", "failed over"
 }
 
 // Succeeded says who leads now.
 func (r SwitchoverRequest) Succeeded(leader string) Reply {
-	_, _, past := r.words()
+	_, past := r.words()
 	if r.Candidate == "" || r.Candidate == leader {
 		return Reply{Code: http.StatusOK, Text: fmt.Sprintf("Successfully %s to %q", past, leader)}
 	}
@@ -144,19 +144,19 @@ func (r SwitchoverRequest) Succeeded(leader string) Reply {
 
 // Scheduled says that the request waits for its hour.
 func (r SwitchoverRequest) Scheduled() Reply {
-	title, _, _ := r.words()
+	title, _ := r.words()
 	return Reply{Code: http.StatusAccepted, Text: title + " scheduled"}
 }
 
 // Failed says that the request ended and the leader is still the old one.
 func (r SwitchoverRequest) Failed() Reply {
-	title, _, _ := r.words()
+	title, _ := r.words()
 	return Reply{Code: http.StatusServiceUnavailable, Text: title + " failed"}
 }
 
 // StatusUnknown says that no outcome was seen within waited.
 func (r SwitchoverRequest) StatusUnknown(waited time.Duration) Reply {
-	title, _, _ := r.words()
+	title, _ := r.words()
 	return Reply{
 		Code: http.StatusServiceUnavailable,
 		Text: fmt.Sprintf("%s status unknown after %d seconds; operation may still be in progress", title, int(waited.Seconds())),

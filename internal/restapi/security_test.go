@@ -12,9 +12,15 @@ type route struct{ method, path, body string }
 
 func mutatingRoutes() []route {
 	return []route{
-		{"PATCH", "/config", `{"ttl":20}`}, {"PUT", "/config", `{"ttl":20}`}, {"POST", "/reload", ""},
-		{"POST", "/restart", ""}, {"DELETE", "/restart", ""}, {"POST", "/reinitialize", ""},
-		{"POST", "/failover", `{"candidate":"b"}`}, {"POST", "/switchover", `{"leader":"a"}`}, {"DELETE", "/switchover", ""},
+		{"PATCH", "/config", `{"ttl":20}`},
+		{"PUT", "/config", `{"ttl":20}`},
+		{"POST", "/reload", ""},
+		{"POST", "/restart", ""},
+		{"DELETE", "/restart", ""},
+		{"POST", "/reinitialize", ""},
+		{"POST", "/failover", `{"candidate":"b"}`},
+		{"POST", "/switchover", `{"leader":"a"}`},
+		{"DELETE", "/switchover", ""},
 		{"POST", "/failsafe", `{"name":"a"}`},
 	}
 }
@@ -154,10 +160,14 @@ func TestClientCertificates(t *testing.T) {
 		reading, changing   int
 		rightCredentialsToo bool
 	}{
-		{VerifyNone, "", 200, 200, false}, {VerifyNone, "mine", 200, 200, false}, {VerifyNone, "theirs", 200, 200, false},
-		{VerifyOptional, "", 200, 403, false}, {VerifyOptional, "mine", 200, 200, false},
+		{VerifyNone, "", 200, 200, false},
+		{VerifyNone, "mine", 200, 200, false},
+		{VerifyNone, "theirs", 200, 200, false},
+		{VerifyOptional, "", 200, 403, false},
+		{VerifyOptional, "mine", 200, 200, false},
 		{VerifyOptional, "theirs", noHandshake, noHandshake, false},
-		{VerifyRequired, "", noHandshake, noHandshake, false}, {VerifyRequired, "mine", 200, 200, false},
+		{VerifyRequired, "", noHandshake, noHandshake, false},
+		{VerifyRequired, "mine", 200, 200, false},
 		{VerifyRequired, "theirs", noHandshake, noHandshake, false},
 		{VerifyOptional, "", 200, 403, true},
 	} {

@@ -26,7 +26,7 @@ type Server struct {
 	lastBody atomic.Pointer[encodedBody]
 
 	// base ends when the server stops, and with it everything that a request waits for.
-	base context.Context
+	base context.Context //nolint:containedctx // the server's own life, which requests end with
 	end  context.CancelFunc
 
 	operations chan struct{} // one place per change under way

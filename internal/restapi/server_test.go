@@ -184,7 +184,7 @@ func TestReloadMovesToOtherAddresses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer taken.Close() //nolint:errcheck // a test's listener
+	defer taken.Close()
 	if err := s.Reload(t.Context(), Options{Listen: []string{"127.0.0.2:0", taken.Addr().String()}}); err == nil {
 		t.Fatal("reload to a taken address: no error")
 	}
@@ -209,7 +209,7 @@ func serial(t *testing.T, s *Server) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer conn.Close() //nolint:errcheck // only looked at
+	defer conn.Close()
 	return conn.ConnectionState().PeerCertificates[0].SerialNumber.Int64(), nil
 }
 
@@ -339,7 +339,7 @@ func TestConnectionsMayBeReused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close() //nolint:errcheck // only read from
+	defer conn.Close()
 	r := bufio.NewReader(conn)
 	for _, path := range []string{"/health", "/primary", "/patroni"} {
 		fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: a\r\n\r\n", path)

@@ -115,6 +115,7 @@ func loadTLS(o Options) (*tls.Config, error) {
 		c.ClientAuth = tls.RequireAndVerifyClientCert
 	case VerifyOptional:
 		c.ClientAuth = tls.VerifyClientCertIfGiven
+	case VerifyNone:
 	}
 	return c, nil
 }

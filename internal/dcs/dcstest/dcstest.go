@@ -228,8 +228,10 @@ func testConditions(t *testing.T, h Harness) {
 	}
 	ok := apply(t, s, dcs.Txn{
 		If: []dcs.Cmp{
-			{Key: "sync", Revision: rev}, {Key: "sync", Kind: dcs.CmpValue, Value: []byte("x")},
-			{Key: "sync", Kind: dcs.CmpLease, Lease: id}, {Key: "leader"},
+			{Key: "sync", Revision: rev},
+			{Key: "sync", Kind: dcs.CmpValue, Value: []byte("x")},
+			{Key: "sync", Kind: dcs.CmpLease, Lease: id},
+			{Key: "leader"},
 		},
 		Then: []dcs.Op{{Key: "sync", Delete: true}, {Key: "history", Value: []byte("[]")}},
 	})

@@ -123,7 +123,7 @@ func (a *Admin) Remove(ctx context.Context, member uint64) error {
 	return nil
 }
 
-// ErrMajority: without the member in question the others could not go on.
+// ErrMajority says: without the member in question the others could not go on.
 var ErrMajority = errors.New("the remaining members would lose the majority")
 
 // CanStop says, as an error with the reason, why stopping one of the store's members now would take

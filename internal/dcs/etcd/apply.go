@@ -126,7 +126,7 @@ func write[T any](ctx context.Context, s *Store, repeatable bool, call func(cont
 	defer timer.Stop()
 	launch()
 	for w.open > 0 {
-		next := false
+		var next bool
 		select {
 		case a := <-w.answers:
 			if w.take(a) {

@@ -69,7 +69,7 @@ func hedgeRound[T any](ctx context.Context, s *Store, order []*endpoint, call fu
 	var last error
 	launch(order[0])
 	for asked, open := 1, 1; open > 0; {
-		next := false
+		var next bool
 		select {
 		case a := <-answers:
 			open--

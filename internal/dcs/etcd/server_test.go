@@ -43,7 +43,6 @@ type node struct {
 	extra                   []string
 	cmd                     *exec.Cmd
 	exited                  chan struct{}
-	log                     *os.File
 }
 
 // startCluster starts n members and waits until each answers a linearizable read.

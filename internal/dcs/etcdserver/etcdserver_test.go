@@ -35,7 +35,7 @@ func ownGoroutines() int {
 	for left := 100; ; left-- {
 		buf := make([]byte, 4<<20)
 		var own []string
-		for _, g := range strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+		for g := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
 			if strings.Contains(g, "internal/dcs/etcdserver.") && !strings.Contains(g, "ownGoroutines") {
 				own = append(own, g)
 			}

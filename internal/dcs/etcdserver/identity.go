@@ -17,11 +17,11 @@ import (
 	"go.etcd.io/etcd/server/v3/embed"
 )
 
-// ErrDataLost: this member ran before, and its data is gone. It must be removed from the cluster and
+// ErrDataLost says: this member ran before, and its data is gone. It must be removed from the cluster and
 // added again as a learner, which gives it a new identity.
 var ErrDataLost = errors.New("the member's data is lost")
 
-// ErrNotMember: the cluster that answers does not list this member, so there is nothing to join.
+// ErrNotMember says: the cluster that answers does not list this member, so there is nothing to join.
 var ErrNotMember = errors.New("the cluster does not list this member")
 
 // Bounds of a question to the other members: before a start without data, where one that starts at

@@ -9,7 +9,7 @@ import (
 
 // quiet is the logger that etcd gets: warnings and worse only, unless everything is asked for, and
 // without the errors by which it reports that its listeners are closed once it is being stopped.
-func quiet(log *zap.Logger, everything bool, stopping context.Context) *zap.Logger {
+func quiet(stopping context.Context, log *zap.Logger, everything bool) *zap.Logger {
 	log = log.Named("etcd")
 	if !everything && log.Core().Enabled(zap.InfoLevel) {
 		log = log.WithOptions(zap.IncreaseLevel(zap.WarnLevel))

@@ -19,7 +19,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 )
 
-// ErrMajority: without this member the others could not go on.
+// ErrMajority says: without this member the others could not go on.
 var ErrMajority = errors.New("the remaining members would lose the majority")
 
 // Member is a running member.
@@ -52,7 +52,7 @@ func Run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	}
 	streams, endStreams := context.WithCancel(context.Background())
 	defer endStreams()
-	settings := cfg.embedded(existing, quiet(log, cfg.LogInfo, streams))
+	settings := cfg.embedded(existing, quiet(streams, log, cfg.LogInfo))
 	settings.GRPCAdditionalServerOptions = []grpc.ServerOption{grpc.ChainStreamInterceptor(endingWith(streams))}
 	e, err := embed.StartEtcd(settings)
 	if err != nil {

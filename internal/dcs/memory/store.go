@@ -108,9 +108,9 @@ func (h *Store) Load(ctx context.Context) (dcs.Snapshot, error) {
 func (h *Store) Grant(ctx context.Context, ttl time.Duration) (dcs.Grant, error) {
 	var g dcs.Grant
 	err := h.write(ctx, func() error {
-		seconds := max((ttl+time.Second-1)/time.Second, 1)
+		whole := max((ttl + time.Second - 1).Truncate(time.Second), time.Second)
 		h.server.nextLease++
-		g = dcs.Grant{ID: h.server.nextLease, TTL: seconds * time.Second}
+		g = dcs.Grant{ID: h.server.nextLease, TTL: whole}
 		h.server.leases[g.ID] = &lease{ttl: g.TTL, expires: h.server.now() + g.TTL}
 		h.server.wakeLocked() // RunExpiry may have to wake earlier
 		return nil

@@ -266,6 +266,7 @@ func (w *World) answerProbe(n *node, reply func(election.Probe)) {
 				if fresh, ok := b.examine(b.local); ok {
 					pr.Role, pr.Timeline, pr.LSN, pr.Streaming = fresh.Role, fresh.Timeline, fresh.LSN, fresh.Streaming
 				}
+				pr.WatchdogFailed = b.cannotLead
 				if pr.Role == election.RoleUnknown {
 					pr.Role = election.RoleStandby
 				}

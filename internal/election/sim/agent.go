@@ -1,7 +1,9 @@
 package sim
 
 import (
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/pgha/pgha/internal/dcs"
@@ -16,6 +18,7 @@ const (
 	lookSettling = 100 * time.Millisecond
 	probeTime    = 300 * time.Millisecond
 	pollEvery    = 10 * time.Millisecond
+	actionRetry  = 50 * time.Millisecond
 	echoTime     = 2 * time.Second
 )
 
@@ -75,6 +78,7 @@ type agent struct {
 	news, look, kick, watchBroken, fencerGone, down, settled signal
 	firstFencer                                              signal
 	lastPlan                                                 string
+	cannotLead                                               bool
 	// hungUntil: whatever decides or looks stands still until then, while the part of the process
 	// that answers health checks runs.
 	hungUntil election.Instant
@@ -166,6 +170,7 @@ func (a *agent) runLoop(t *task) {
 		p := election.Decide(v)
 		a.w.bendPlan(a, &v, &p)
 		a.remember(p)
+		a.cannotLead = election.CannotLead(v) != ""
 		a.w.checks.plan(a.n, v, p)
 		a.execute(v, p)
 		a.publish()
@@ -203,20 +208,21 @@ func (a *agent) nextWake(v election.View, p election.Plan) time.Duration {
 // remember tells a decision if it differs from the one before.
 func (a *agent) remember(p election.Plan) {
 	a.w.rules[p.Rule]++
-	key := string(p.Rule)
+	var key strings.Builder
+	key.WriteString(string(p.Rule))
 	for _, act := range p.Actions {
 		if election.IsJob(act) {
-			key += "|" + election.ActionName(act)
+			key.WriteString("|" + election.ActionName(act))
 		}
 	}
-	if key == a.lastPlan {
+	if key.String() == a.lastPlan {
 		return
 	}
-	a.lastPlan = key
+	a.lastPlan = key.String()
 	if a.w.recording {
 		a.tell("decides %s", p)
 	}
-	a.w.mixString(key)
+	a.w.mixString(key.String())
 }
 
 func (a *agent) view() election.View {
@@ -329,7 +335,11 @@ func vacancyAfter(v election.Vacancy, before, after election.Cluster, vanished [
 		gone.Lease = after.Reign.Lease
 	}
 	for _, kv := range vanished {
-		if kv.Key == dcs.KeyLeader && kv.ModRevision > gone.Revision {
+		switch {
+		case kv.Key != dcs.KeyLeader:
+		case kv.ModRevision == 0:
+			gone = election.Vacancy{Since: now, Replaced: true}
+		case kv.ModRevision > gone.Revision:
 			gone = election.Vacancy{Since: now, Revision: kv.ModRevision, Lease: kv.Lease}
 		}
 	}
@@ -356,14 +366,15 @@ func (a *agent) heard() { a.freshAt = a.now() }
 
 // once runs a short action beside the loop, unless one of the same key is under way.
 func (a *agent) once(key string, fn func(*task) error) {
-	for _, k := range a.busy {
-		if k == key {
-			return
-		}
+	if slices.Contains(a.busy, key) {
+		return
 	}
 	a.busy = append(a.busy, key)
 	a.p.spawn(func(t *task) {
 		err := fn(t)
+		if err != nil {
+			t.sleep(actionRetry)
+		}
 		for i, k := range a.busy {
 			if k == key {
 				a.busy = append(a.busy[:i], a.busy[i+1:]...)
@@ -378,10 +389,5 @@ func (a *agent) once(key string, fn func(*task) error) {
 }
 
 func (a *agent) underway(key string) bool {
-	for _, k := range a.busy {
-		if k == key {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(a.busy, key)
 }

@@ -26,7 +26,7 @@ func controls() []deliberate {
 		{bug: BugAdoptByValue, check: []string{TimeFence, ArmedFirst, OneWriter, ExpiryRelease}, kinds: []string{"kill agent", "power off"}},
 		{bug: BugAcquireOnDelete, check: []string{ExpiryRelease, OneWriter}, kinds: []string{"delete leader", "isolate", "cut from store"}},
 		{bug: BugPromoteUnarmed, check: []string{ArmedFirst}, kinds: []string{"isolate", "power off", "kill everything"}},
-		{bug: BugPromoteAfterT, check: []string{TimeFence, ArmedFirst, OneWriter, ExpiryRelease}, kinds: []string{"kill postmaster, freeze fencer"}},
+		{bug: BugPromoteAfterT, check: []string{TimeFence, ArmedFirst, OneWriter, ExpiryRelease}, kinds: []string{"kill postmaster, freeze fencer"}, tune: func(c *Config) { c.KeepFencer = true }},
 		{bug: BugForgetBeforeDown, check: []string{ArmedFirst}, kinds: []string{"cut from store", "store down"}},
 		{bug: BugReleaseRunning, check: []string{ExpiryRelease, OneWriter}, kinds: []string{"stop agent", "stop agent", "slow disk"}},
 		{bug: BugDownAtExit, check: []string{DownIsDown}, kinds: []string{"kill postmaster"}},
@@ -39,11 +39,13 @@ func controls() []deliberate {
 		{bug: BugNeverStart, check: []string{Lively}, kinds: []string{"kill postmaster"}},
 		{bug: BugShortLeaseKeepsT, check: []string{TimeFence, ExpiryRelease, OneWriter}, kinds: []string{"change ttl", "kill agent", "isolate"}},
 		{bug: BugMarginOfPolicy, check: []string{NoNeedless}, kinds: []string{"change ttl"}},
-		{bug: BugStaleEpoch, check: []string{Lively}, kinds: []string{"freeze fencer", "freeze fencer", "isolate", "cut from store"}, tune: func(c *Config) { c.TTL, c.FaultEvery = 3*time.Second, 2*time.Second }},
+		{bug: BugStaleEpoch, check: []string{Lively}, kinds: []string{"freeze fencer", "freeze fencer", "isolate", "cut from store"}, tune: func(c *Config) { c.TTL, c.FaultEvery, c.KeepFencer = 3*time.Second, 2*time.Second, true }},
 		{bug: BugStaleSource, check: []string{NoGuess}, kinds: []string{"reinit", "reinit", "reinit", "isolate"}, tune: func(c *Config) { c.TTL, c.FaultEvery, c.WatchLag = 3*time.Second, 2*time.Second, 40*time.Second }},
 		{bug: BugFreshWithoutTerm, check: []string{TimeFence}, kinds: []string{"store leader", "store leader", "power off"}},
 		{bug: BugBootstrapUnknown, check: []string{Lively}, tune: func(c *Config) { c.Loss, c.Early = 0.1, true }},
-		{bug: BugStaleServer, check: []string{ExpiryRelease, OneWriter}, kinds: []string{"kill postmaster, freeze fencer"}, tune: func(c *Config) { c.TTL, c.FaultEvery, c.StartFails = 15*time.Second, 8*time.Second, 0 }},
+		{bug: BugStaleServer, check: []string{ExpiryRelease, OneWriter}, kinds: []string{"kill postmaster, freeze fencer"}, tune: func(c *Config) {
+			c.TTL, c.FaultEvery, c.StartFails, c.KeepFencer = 15*time.Second, 8*time.Second, 0, true
+		}},
 		{bug: BugTwinTimelines, check: []string{OneHistory}, kinds: []string{"isolate", "power off", "kill everything"}},
 	}
 }

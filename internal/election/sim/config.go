@@ -39,6 +39,8 @@ type Config struct {
 	Kinds      []weighted
 	// Unhealed: the run ends with the faults, and liveness is not looked at.
 	Unhealed bool
+	// KeepFencer: the agent may not kill a fencer that hangs (it belongs to another user).
+	KeepFencer bool
 	// Early: faults begin before the cluster exists.
 	Early bool
 
@@ -95,6 +97,7 @@ func Random(seed uint64) Config {
 		FaultEvery: pick[time.Duration](e, 3, 8, 20) * time.Second,
 		FaultTime:  pick[time.Duration](e, 60, 120, 240) * time.Second,
 		Early:      e.chance(0.3),
+		KeepFencer: e.chance(0.3),
 	}
 	if e.chance(0.2) {
 		c.Extra = c.TTL / 100

@@ -15,6 +15,7 @@ var (
 	errRunning    = errors.New("fencer: a server runs")
 	errNotRunning = errors.New("fencer: no server runs")
 	errWritable   = errors.New("fencer: the server may be writable")
+	errNoAnswer   = errors.New("fencer: no answer")
 	errNoFencer   = errors.New("fencer: not connected")
 )
 

@@ -76,17 +76,21 @@ func (a *agent) ask(t *task, bound time.Duration, do func(*fencer) error) error 
 	t.wait()
 	t.shielded = shield
 	if !ans.done {
-		return errNot("the fencer does not answer")
+		return errNoAnswer
 	}
 	return ans.err
 }
 
 // fence is ask on the connection that stands.
 func (a *agent) fence(t *task, do func(*fencer) error) error {
+	return a.fenceWithin(t, fencerCall, do)
+}
+
+func (a *agent) fenceWithin(t *task, bound time.Duration, do func(*fencer) error) error {
 	if !a.guard.connected {
 		return errNoFencer
 	}
-	return a.ask(t, fencerCall, func(f *fencer) error {
+	return a.ask(t, bound, func(f *fencer) error {
 		if f.agent != a {
 			return errNot("superseded")
 		}

@@ -43,6 +43,10 @@ func (a *agent) runJob(job election.Job, fn func(*task) error) {
 		if a.w.recording {
 			a.tell("job %s ends: %v", job.Kind, err)
 		}
+		if err != nil && a.now()-job.Since < actionRetry {
+			t.shielded = true
+			t.sleep(actionRetry)
+		}
 		res := election.JobResult{Kind: job.Kind, At: a.now(), For: job.For}
 		if err != nil {
 			res.Err, res.Class = err.Error(), election.ClassOther

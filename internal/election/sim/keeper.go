@@ -92,6 +92,11 @@ func (a *agent) keepRound(t *task) time.Duration {
 		}
 		return every
 	}
+	if own.Held() && a.now() >= own.DemoteAt(a.margin()) {
+		// The title is over for this agent, and its server is being silenced. Were the lease kept
+		// alive meanwhile, a server that cannot be proven down would block everybody for ever.
+		return retry
+	}
 	sent := a.now()
 	granted, ok, err := a.proveOnce(t, a.keepBound(own, ttl), lease, own, claim)
 	if a.w.bug(BugSentAtReceive) {
@@ -108,12 +113,11 @@ func (a *agent) keepRound(t *task) time.Duration {
 		return 0
 	}
 	a.leaseSent, a.leaseTTL = sent, granted
-	if a.own.Held() && a.own.Revision == own.Revision {
-		a.own.Sent, a.own.TTL = sent, min(granted, own.TTL)
-		own = a.own
-	}
 	if own.Held() {
-		a.extendFence(t, own)
+		own.Sent, own.TTL = sent, min(granted, own.TTL)
+		if !a.extendFence(t, own) {
+			return retry
+		}
 	}
 	if granted != ttl.Truncate(time.Second) && !claim {
 		a.changeTTL(t, ttl)
@@ -162,20 +166,29 @@ func (a *agent) fenceAt(own election.Own) election.Instant {
 }
 
 // extendFence hands the new deadline to the fencer and, once it has taken it, to /primary.
-func (a *agent) extendFence(t *task, own election.Own) {
+// Only then does the renewal count for the title either.
+func (a *agent) extendFence(t *task, own election.Own) bool {
 	epoch := a.armEpoch
 	if epoch == 0 {
-		return
+		return true
 	}
 	until := a.fenceAt(own)
-	if err := a.fence(t, func(f *fencer) error { return f.renew(epoch, own.Revision, until) }); err != nil {
+	if err := a.fenceWithin(t, max(own.TTL/6, 300*time.Millisecond), func(f *fencer) error { return f.renew(epoch, own.Revision, until) }); err != nil {
 		if a.w.recording {
 			a.tell("fencer did not take the new deadline: %s", err)
 		}
-		return
+		if errors.Is(err, errNoAnswer) && a.n.fencer.p.alive && !a.w.cfg.KeepFencer {
+			a.note("the fencer hangs and is replaced")
+			a.n.killFencer()
+		}
+		return false
+	}
+	if a.own.Held() && a.own.Revision == own.Revision {
+		a.own.Sent, a.own.TTL = own.Sent, own.TTL
 	}
 	a.guard.tok.until, a.guard.tok.rev, a.guard.ackAt = until, own.Revision, a.now()
 	a.refreshUntil()
+	return true
 }
 
 func (a *agent) grantLease(t *task, ttl time.Duration) error {
@@ -208,13 +221,22 @@ func (a *agent) changeTTL(t *task, ttl time.Duration) {
 	if err != nil {
 		return
 	}
+	// The new lease is ours from here on: the watch may show the key on it before the answer to the
+	// transaction is here.
+	before, beforeTTL, beforeSent := a.lease, a.leaseTTL, a.leaseSent
 	a.own.TTL = min(a.own.TTL, g.TTL)
 	own := a.own
 	if own.Held() {
 		if err := a.shorten(t, own, g, sent); err != nil {
 			return
 		}
+	}
+	a.lease, a.leaseTTL, a.leaseSent, a.leaseTerm = g.ID, g.TTL, sent, grantedTerm
+	if own.Held() {
 		res, err := a.store.apply(t, bound, dcs.RehangLeader(a.n.name, g.ID, own.Revision, a.cluster.Reign))
+		if err == nil && !res.Done || errors.Is(err, dcs.ErrUnavailable) {
+			a.lease, a.leaseTTL, a.leaseSent = before, beforeTTL, beforeSent
+		}
 		if err != nil || !res.Done {
 			return
 		}
@@ -222,7 +244,6 @@ func (a *agent) changeTTL(t *task, ttl time.Duration) {
 			a.own.Revision, a.own.Lease, a.own.TTL, a.own.Sent = res.Revision, g.ID, g.TTL, sent
 		}
 	}
-	a.lease, a.leaseTTL, a.leaseSent = g.ID, g.TTL, sent
 	a.member.stale = true
 	a.kick.raise()
 }

@@ -69,7 +69,7 @@ const (
 // rpc sends a request, waits for its answer, and says how that went. Serve runs at the other end;
 // if it returns false the request is refused there. Only after answered may the caller look at
 // what serve found.
-func (n *network) rpc(t *task, to int, timeout time.Duration, serve func(reply func(), refuse func())) outcome {
+func (n *network) rpc(t *task, to int, timeout time.Duration, serve func(reply, refuse func())) outcome {
 	if t.called() {
 		return refused
 	}

@@ -17,17 +17,19 @@ import (
 // happens which the script says. Every command fails the test if an invariant breaks.
 //
 //	new [empty] members=3 ttl=10   a cluster that has been made and is whole, or is yet to be made
-//	kill a agent|fencer|postmaster|everything
-//	power a off|on
-//	freeze a agent|fencer|server|node for=12s
-//	partition a | b,c,store        nothing passes between the two sides
+//	kill p agent|fencer|postmaster|everything [for=1s]
+//	power p off|on
+//	freeze p agent|fencer|server|node for=12s
+//	partition p | q,r,store        nothing passes between the two sides
 //	heal                           ends all partitions
 //	store down for=5s, store leader, store delete-leader
-//	switchover a b, failover b, reinit a, stop a
-//	fail rewind|clone a            (clone: the disk is full for 10 s)
+//	switchover p q, failover q, reinit q, stop p
+//	fail rewind|clone q            (clone: the disk is full for 10 s)
 //	run 60s                        tells who is writable afterwards, and how long nobody was
 //	settle 120s                    waits until the cluster is whole
 //	status
+//
+// Nodes are p (who led when the cluster was made), q, r and so on.
 //
 // A script is a row of blocks: comments, a command, a line of four dashes, and what came of it. With
 // PGHA_SIM_REWRITE set the outcomes are written anew.
@@ -81,7 +83,10 @@ func lastLines(story []string, n int) string {
 }
 
 type stage struct {
-	t     *testing.T
+	t *testing.T
+	// cast are the nodes in the order of their names in the script: p is who led when the cluster
+	// was made, then q, r and so on.
+	cast  []*node
 	w     *World
 	mends []func()
 	lost  int
@@ -96,7 +101,7 @@ func (s *stage) close() {
 func (s *stage) command(line string) string {
 	var words []string
 	options := map[string]string{}
-	for _, f := range strings.Fields(line) {
+	for f := range strings.FieldsSeq(line) {
 		if key, value, ok := strings.Cut(f, "="); ok {
 			options[key] = value
 		} else {
@@ -138,18 +143,41 @@ func (s *stage) begin(words []string, options map[string]string) string {
 	cfg.TTL = time.Duration(s.number(options, "ttl", 10)) * time.Second
 	cfg.ReplicationLag = time.Duration(s.number(options, "lag", 5)) * time.Millisecond
 	*s = stage{t: s.t, w: NewWorld(7, cfg, true)}
+	s.cast = s.w.nodes
 	if len(words) > 1 && words[1] == "empty" {
 		return "ok"
 	}
-	return s.settle(bootPatience)
+	if !s.w.runUntil(bootPatience, func() bool { return s.w.checks.lively() == "" }) {
+		return "not whole: " + s.w.checks.lively()
+	}
+	leader := s.node(string(rune('p' + s.w.node(s.w.checks.holder).index)))
+	s.cast = []*node{leader}
+	for _, n := range s.w.nodes {
+		if n != leader {
+			s.cast = append(s.cast, n)
+		}
+	}
+	return s.status()
 }
 
 func (s *stage) node(name string) *node {
-	n := s.w.node(name)
-	if n == nil {
-		s.t.Fatalf("no node %q", name)
+	if len(name) == 1 {
+		if i := int(name[0]) - 'p'; i >= 0 && i < len(s.cast) {
+			return s.cast[i]
+		}
 	}
-	return n
+	s.t.Fatalf("no node %q", name)
+	return nil
+}
+
+// alias is the name of a node in the script.
+func (s *stage) alias(n *node) string {
+	for i, c := range s.cast {
+		if c == n {
+			return string(rune('p' + i))
+		}
+	}
+	return "nobody"
 }
 
 func (s *stage) do(cmd string, words []string, lasts time.Duration) string {
@@ -162,9 +190,7 @@ func (s *stage) do(cmd string, words []string, lasts time.Duration) string {
 	case "status":
 		return s.status()
 	case "kill":
-		w.cause(map[string]string{
-			"agent": "kill agent", "fencer": "kill fencer", "postmaster": "kill postmaster", "everything": "kill everything",
-		}[words[1]], s.node(words[0]))
+		s.kill(s.node(words[0]), words[1], lasts)
 	case "power":
 		if words[1] == "off" {
 			s.node(words[0]).powerOff()
@@ -200,12 +226,25 @@ func (s *stage) duration(text string) time.Duration {
 	return d
 }
 
+// kill ends a process. An agent is started again by its supervisor.
+func (s *stage) kill(n *node, what string, again time.Duration) {
+	if what == "agent" || what == "everything" {
+		n.killAgent(again)
+	}
+	if what == "fencer" || what == "everything" {
+		n.killFencer()
+	}
+	if what == "postmaster" || what == "everything" {
+		n.pg.killPostmaster()
+	}
+}
+
 func (s *stage) ask(cmd string, words []string) string {
 	switch cmd {
 	case "switchover":
-		s.w.request(election.FailoverRequest{Leader: words[0], Candidate: words[1]})
+		s.w.request(election.FailoverRequest{Leader: s.node(words[0]).name, Candidate: s.node(words[1]).name})
 	case "failover":
-		s.w.request(election.FailoverRequest{Candidate: words[0]})
+		s.w.request(election.FailoverRequest{Candidate: s.node(words[0]).name})
 	case "reinit":
 		s.node(words[0]).command(election.CommandReinit)
 	case "stop":
@@ -244,8 +283,8 @@ func (s *stage) partition(sides []string) {
 		}
 		return s.node(name).index
 	}
-	for _, x := range strings.Split(sides[0], ",") {
-		for _, y := range strings.Split(sides[1], ",") {
+	for x := range strings.SplitSeq(sides[0], ",") {
+		for y := range strings.SplitSeq(sides[1], ",") {
 			s.mends = append(s.mends, s.w.net.severBoth(index(x), index(y)))
 		}
 	}
@@ -271,7 +310,7 @@ func (s *stage) writable(gap, whole time.Duration) string {
 	who := "nobody is writable"
 	for _, n := range s.w.nodes {
 		if n.pg.canAck() {
-			who = fmt.Sprintf("%s is writable on timeline %d", n.name, n.disk.tl)
+			who = fmt.Sprintf("%s is writable on timeline %d", s.alias(n), n.disk.tl)
 		}
 	}
 	switch {
@@ -306,25 +345,22 @@ func (s *stage) settle(d time.Duration) string {
 
 func (s *stage) status() string {
 	var b strings.Builder
-	k, ok := s.w.store.get(dcs.KeyLeader)
-	if !ok {
-		k.value = []byte("nobody")
-	}
-	fmt.Fprintf(&b, "leader key: %s\n", k.value)
-	for _, n := range s.w.nodes {
-		fmt.Fprintf(&b, "%s: %s\n", n.name, describe(n))
+	k, _ := s.w.store.get(dcs.KeyLeader)
+	fmt.Fprintf(&b, "leader key: %s\n", s.alias(s.w.node(string(k.value))))
+	for _, n := range s.cast {
+		fmt.Fprintf(&b, "%s: %s\n", s.alias(n), s.describe(n))
 	}
 	return strings.TrimSpace(b.String())
 }
 
-func describe(n *node) string {
+func (s *stage) describe(n *node) string {
 	switch {
 	case !n.power:
 		return "without power"
 	case n.pg.canAck():
 		return fmt.Sprintf("primary, timeline %d", n.disk.tl)
 	case n.pg.state == srvStandby && n.pg.stream != nil:
-		return fmt.Sprintf("standby, timeline %d, streams from %s", n.disk.tl, n.pg.stream.from.n.name)
+		return fmt.Sprintf("standby, timeline %d, streams from %s", n.disk.tl, s.alias(n.pg.stream.from.n))
 	case n.pg.state == srvStandby:
 		return fmt.Sprintf("standby, timeline %d", n.disk.tl)
 	case n.pg.state == srvDown && n.disk.kind == election.DataCluster:

@@ -123,7 +123,7 @@ func spans(tl election.Timeline, h election.History) []span {
 // compare says how a local log stands to that of a source, the way the real comparison finds out:
 // by the lists of timelines, and where those agree by the bytes of the log itself. Proof false
 // leaves the second out.
-func compare(local *disk, source *disk, sourceInRecovery, proof bool) (election.Divergence, election.LSN) {
+func compare(local, source *disk, sourceInRecovery, proof bool) (election.Divergence, election.LSN) {
 	if local.system != source.system {
 		return election.DivergenceWrongOwner, 0
 	}

@@ -105,7 +105,7 @@ func (w *World) node(name string) *node {
 	return nil
 }
 
-func (w *World) newRecord(tl election.Timeline, after election.LSN, size election.LSN) record {
+func (w *World) newRecord(tl election.Timeline, after, size election.LSN) record {
 	w.records++
 	return record{tl: tl, end: after + size, id: w.records}
 }

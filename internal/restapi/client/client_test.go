@@ -261,7 +261,7 @@ func closedPort(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close() //nolint:errcheck // the point is to close it
+	defer l.Close()
 	return l.Addr().String()
 }
 

@@ -14,7 +14,6 @@ import (
 	"github.com/pgha/pgha/internal/election"
 	"github.com/pgha/pgha/internal/fencer"
 	"github.com/pgha/pgha/internal/postgres"
-	"github.com/pgha/pgha/internal/postgres/conf"
 )
 
 // storeCall bounds one short write to the store. It moves no line of the lease.
@@ -64,7 +63,11 @@ func (a *Agent) short(ctx context.Context, v election.View, act election.Action)
 	case election.SetSlots:
 		a.once(ctx, "set slots", storeCall, func(ctx context.Context) error { return a.setSlots(ctx, act.Members) })
 	case election.CheckpointNow:
-		a.once(ctx, "checkpoint", 10*time.Minute, a.pg.Checkpoint)
+		a.once(ctx, "checkpoint", 10*time.Minute, func(ctx context.Context) error {
+			err := a.pg.Checkpoint(ctx)
+			a.lookOnce(ctx) // the news that it is done, before it is asked for again
+			return err
+		})
 	default:
 		a.storeWrite(ctx, v, act)
 	}
@@ -80,6 +83,11 @@ func (a *Agent) storeWrite(ctx context.Context, v election.View, act election.Ac
 		a.once(ctx, "claim bootstrap", storeCall, func(ctx context.Context) error { return a.claimBootstrap(ctx, v, act.Reclaim) })
 		return
 	case election.WriteHistory:
+		var done election.Timeline
+		a.facts.with(func(f *facts) { done = f.historyDone })
+		if done == v.Local.Timeline {
+			return
+		}
 		a.once(ctx, "write history", storeCall, func(ctx context.Context) error { return a.writeHistory(ctx, v) })
 		return
 	case election.WriteStatus:
@@ -167,6 +175,9 @@ func (e *echo) awaits(key string, seen int64) bool {
 	return ok
 }
 
+// leaseAskPause is how long to wait after the store said that a lease lives.
+const leaseAskPause = 100 * time.Millisecond
+
 // askLease asks the store whether the vanished key's lease is over.
 func (a *Agent) askLease(ctx context.Context, lease election.LeaseID) error {
 	gone, err := a.store.LeaseGone(ctx, lease)
@@ -178,6 +189,9 @@ func (a *Agent) askLease(ctx context.Context, lease election.LeaseID) error {
 			f.vacancy.LeaseGone = election.KnownBool(gone)
 		}
 	})
+	if !gone {
+		sleepCtx(ctx, leaseAskPause)
+	}
 	return nil
 }
 
@@ -195,6 +209,9 @@ func (a *Agent) acquire(ctx context.Context, v election.View, reign election.Rei
 	}
 	if !res.Done {
 		a.log.Info("the leader key went to another member")
+		if p, err := a.store.Prove(ctx); err == nil {
+			a.contradicted(p)
+		}
 		return nil
 	}
 	a.metrics.write()
@@ -219,14 +236,21 @@ func (a *Agent) release(ctx context.Context, why string) error {
 			a.facts.with(func(f *facts) { s := dcs.WithOptime(f.cluster.Status, c.Checkpoint); status = &s })
 		}
 	}
+	a.keeper.giveAway(own.Revision)
 	res, err := a.store.Apply(ctx, dcs.ReleaseLeader(own.Revision, rec, status))
 	if err != nil {
-		return fmt.Errorf("release the leader key: %w", err)
-	}
-	if !res.Done {
+		if errors.Is(err, dcs.ErrUnavailable) {
+			a.keeper.giveAway(0)
+			return fmt.Errorf("release the leader key: %w", err)
+		}
+		kept, berr := a.keeper.burn(a.life, own)
+		if berr != nil || kept {
+			return fmt.Errorf("release the leader key: %w", errors.Join(err, berr))
+		}
+	} else if !res.Done {
 		a.log.Warn("leader key not released: it is another's already")
 	}
-	a.keeper.drop(ctx)
+	a.keeper.drop(context.WithoutCancel(ctx))
 	return nil
 }
 
@@ -236,10 +260,22 @@ func (a *Agent) follow(ctx context.Context, v election.View, act election.Follow
 		return err
 	}
 	if err := a.guard.reload(ctx); err != nil {
-		return err
+		// The running server does not know of it yet: written is not followed.
+		a.facts.with(func(f *facts) {
+			f.upstream, f.reloadOwed = upstreamRecord{}, true
+			f.local.Upstream, f.local.UpstreamConnURL = "", ""
+		})
+		return errors.Join(err, saveUpstream(a.pg.Options().StateDir, upstreamRecord{}))
 	}
+	a.facts.with(func(f *facts) { f.reloadOwed = false })
 	a.lookNow()
 	return nil
+}
+
+func (a *Agent) owesReload() bool {
+	owed := false
+	a.facts.with(func(f *facts) { owed = f.reloadOwed })
+	return owed
 }
 
 // applyConfig writes the files for the present role and reloads.
@@ -253,40 +289,44 @@ func (a *Agent) applyConfig(ctx context.Context, v election.View) error {
 	if err != nil {
 		return err
 	}
-	if changed.Files {
+	if changed.Files || a.owesReload() {
 		if err := a.guard.reload(ctx); err != nil {
 			return err
 		}
+		a.facts.with(func(f *facts) { f.reloadOwed = false })
 		a.callback("on_reload", v.Local.Role.String())
 		a.log.Info("configuration applied", zap.Strings("settings", changed.Settings), zap.Bool("restart_needed", changed.RestartNeeded))
 	}
-	policy := fencer.PolicyKill
-	if v.Policy.Pause {
-		policy = fencer.PolicyObserve
-	}
-	if err := a.guard.policy(ctx, policy); err != nil {
-		a.log.Warn("fencer policy not set", zap.Error(err))
-	}
+	a.facts.with(func(f *facts) { f.appliedConfig = v.Store.Cluster.ConfigRev })
 	a.lookNow()
 	return nil
 }
 
-// setSlots makes the members' slots. A slot of a member that is away is kept for
-// member_slots_ttl, and one that is in use always.
-func (a *Agent) setSlots(ctx context.Context, members []string) error {
-	want := make([]postgres.WantSlot, 0, len(members))
-	for _, m := range members {
-		want = append(want, postgres.WantSlot{Name: conf.SlotName(m)})
+// tendFencer makes the fencer's policy towards an unarmed writable server that of the pause mode,
+// whatever else is going on: left at "observe" after a pause, a fence would be missing.
+func (a *Agent) tendFencer(ctx context.Context, v election.View) {
+	st, alive := a.guard.snapshot()
+	want := fencer.PolicyKill
+	if v.Policy.Pause {
+		want = fencer.PolicyObserve
 	}
-	changes, err := a.pg.SetSlots(ctx, want, func(postgres.Slot) bool { return true })
-	if err != nil {
-		return fmt.Errorf("set replication slots: %w", err)
+	if !alive || !v.Store.Seen || st.Policy == want || st.Policy == "" && want == fencer.PolicyKill {
+		return
 	}
-	if len(changes.Created) > 0 {
-		a.log.Info("replication slots", zap.Strings("created", changes.Created))
+	a.once(ctx, "fencer policy", fencerCall, func(ctx context.Context) error { return a.guard.policy(ctx, want) })
+}
+
+// dropStaleCommands refuses what cannot be meant for a leader, so that it does not come true in
+// another life.
+func (a *Agent) dropStaleCommands(v election.View) {
+	if !v.Own.Held() {
+		return
 	}
-	a.lookNow()
-	return nil
+	for _, c := range v.Commands {
+		if c.Kind == election.CommandReinit {
+			a.facts.with(func(f *facts) { f.finishCommand(c.ID, "this member leads now") })
+		}
+	}
 }
 
 // writeHistory publishes the timeline history with what is known about the last switch.
@@ -313,6 +353,8 @@ func (a *Agent) writeHistory(ctx context.Context, v election.View) error {
 		rows = rows[len(rows)-n:]
 	}
 	if slices.Equal(rows, v.Store.Cluster.History) {
+		// The numbers have a gap that no writing closes.
+		a.facts.with(func(f *facts) { f.historyDone = v.Local.Timeline })
 		return nil
 	}
 	res, err := a.store.Apply(ctx, dcs.WriteHistory(v.Own.Revision, rows))

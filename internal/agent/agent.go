@@ -204,6 +204,9 @@ func (a *Agent) loop(ctx context.Context) error {
 		a.publish()
 		a.publishMember(view)
 		a.tendEtcd(ctx, view)
+		a.tendFencer(ctx, view)
+		a.tendSlots(ctx, view)
+		a.dropStaleCommands(view)
 		a.metrics.loop(Now() - start)
 		if plan.Rule == "stop.done" && a.jobs.kind() == election.JobNone {
 			a.lastWord(ctx, view)
@@ -283,8 +286,11 @@ func (a *Agent) note(v election.View, p election.Plan) {
 	}
 }
 
-// actionRetry is the pause after a short action that failed.
-const actionRetry = 50 * time.Millisecond
+// actionRetry is the first pause after a short action that failed; it doubles up to actionRetryMost.
+const (
+	actionRetry     = 50 * time.Millisecond
+	actionRetryMost = 2 * time.Second
+)
 
 // once runs a short action unless one with the same key is under way. Its end is news.
 func (a *Agent) once(ctx context.Context, key string, timeout time.Duration, fn func(context.Context) error) {
@@ -297,7 +303,10 @@ func (a *Agent) once(ctx context.Context, key string, timeout time.Duration, fn 
 		err := fn(actx)
 		if err != nil {
 			// What fails at once must not be tried again at once.
-			sleepCtx(ctx, actionRetry)
+			sleepCtx(ctx, a.complaints.pause(key))
+		}
+		if err == nil {
+			a.complaints.forget(key)
 		}
 		a.inflight.Delete(key)
 		if err != nil && !errors.Is(err, context.Canceled) {

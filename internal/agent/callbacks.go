@@ -80,6 +80,8 @@ func (a *Agent) beforeStop(ctx context.Context) {
 	if command == "" {
 		return
 	}
+	ctx, cancel := context.WithTimeout(ctx, scriptPatience)
+	defer cancel()
 	if err := a.pg.RunCommand(ctx, "before_stop", command); err != nil {
 		a.log.Warn("before_stop failed", zap.Error(err))
 	}

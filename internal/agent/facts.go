@@ -46,17 +46,22 @@ type facts struct {
 	commands []election.Command
 	answers  map[uint64]chan string // command → its outcome
 
-	stopping      bool
-	cannotLead    string // why this member would not take the key now, for its peers
-	appliedConfig int64
-	memberStale   bool
-	memberValue   []byte
-	memberQuiet   []byte // without positions
-	memberAt      election.Instant
-	memberFailed  bool
-	memberLease   election.LeaseID
-	state         election.MemberState // what a job says the server is doing; empty: derive
-	nextCommand   uint64
+	stopping        bool
+	slotSeen        map[string]election.Instant // slot: when its member was last one that needs it here
+	slotsAt         election.Instant            // when slots were last tended
+	historyDone     election.Timeline           // the published history cannot be made to fit this one better
+	reloadOwed      bool                        // files were written that the server has not read yet
+	contradictedRev int64                       // a proof showed that the key of this revision is another's
+	cannotLead      string                      // why this member would not take the key now, for its peers
+	appliedConfig   int64
+	memberStale     bool
+	memberValue     []byte
+	memberQuiet     []byte // without positions
+	memberAt        election.Instant
+	memberFailed    bool
+	memberLease     election.LeaseID
+	state           election.MemberState // what a job says the server is doing; empty: derive
+	nextCommand     uint64
 }
 
 func (f *facts) with(fn func(*facts)) {
@@ -129,7 +134,10 @@ func (f *facts) setResult(r election.JobResult) {
 	for i := range f.results {
 		if f.results[i].Kind == r.Kind {
 			if r.Err != "" {
-				r.Failures = f.results[i].Failures + 1
+				r.Failures = f.results[i].Failures
+				if r.Class != election.ClassCanceled {
+					r.Failures++
+				}
 			}
 			f.results[i] = r
 			return

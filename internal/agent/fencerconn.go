@@ -34,6 +34,9 @@ type fencerConn struct {
 	ackAt  election.Instant
 	// dying: the postmaster's exit was reported, its silence not yet.
 	dying bool
+	// exited and downed are the last postmasters of which that was reported: an event may overtake
+	// the answer to the start that it belongs to, or be late and speak of an earlier server.
+	exited, downed int
 	// first is closed when the fencer has been reached once.
 	first chan struct{}
 	once  sync.Once
@@ -130,17 +133,23 @@ func (g *fencerConn) event(ev fencer.Event) {
 	g.mu.Lock()
 	switch ev.Kind {
 	case fencer.EventExited:
-		g.state.Postmaster, g.dying = 0, true
+		g.exited = ev.Pid
+		if ev.Pid == g.state.Postmaster || g.state.Postmaster == 0 {
+			g.state.Postmaster, g.dying = 0, true
+		}
 		log.Warn("postmaster exited", zap.Bool("status_known", ev.Status.Known), zap.Int("code", ev.Status.Code), zap.Int("signal", ev.Status.Signal))
 	case fencer.EventDown:
-		g.state.Postmaster, g.dying, g.state.Busy = 0, false, false
-		g.state.Lingering = ev.Lingering
+		g.downed = ev.Pid
+		if g.state.Postmaster == 0 || ev.Pid == g.state.Postmaster || ev.Pid == 0 {
+			g.state.Postmaster, g.dying, g.state.Busy = 0, false, false
+			g.state.Lingering = ev.Lingering
+		}
 		close(g.down)
 		g.down = make(chan struct{})
 		log.Info("server is down")
 	case fencer.EventFenced:
 		g.dying = true
-		g.state.FencedAt = ev.At
+		g.state.FencedAt, g.state.Armed = ev.At, false
 		log.Error("the fencer silenced the server: its deadline passed")
 	case fencer.EventKilled:
 		g.dying = true
@@ -180,6 +189,13 @@ func (g *fencerConn) arm(ctx context.Context, t fencer.Token) (uint64, error) {
 	}
 	g.mu.Unlock()
 	err := g.call(ctx, func(ctx context.Context, c *fencer.Client) error { return c.Arm(ctx, t) })
+	if errors.Is(err, fencer.ErrEpoch) || errors.Is(err, fencer.ErrPast) {
+		// The epoch remembered here has ended meanwhile: take the next one after the fencer's own.
+		g.refresh(ctx)
+		st, _ := g.snapshot()
+		t.Epoch = st.LastEpoch + 1
+		err = g.call(ctx, func(ctx context.Context, c *fencer.Client) error { return c.Arm(ctx, t) })
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -241,6 +257,9 @@ func (g *fencerConn) disarm(ctx context.Context, epoch uint64) error {
 
 func (g *fencerConn) start(ctx context.Context, spec fencer.StartSpec) error {
 	var pid int
+	g.mu.Lock()
+	g.exited, g.downed = 0, 0 // process ids come back, in a container soon
+	g.mu.Unlock()
 	err := g.call(ctx, func(ctx context.Context, c *fencer.Client) error {
 		var err error
 		pid, err = c.Start(ctx, spec)
@@ -250,7 +269,14 @@ func (g *fencerConn) start(ctx context.Context, spec fencer.StartSpec) error {
 		return err
 	}
 	g.mu.Lock()
-	g.state.Postmaster, g.dying = pid, false
+	switch pid {
+	case g.downed:
+		g.state.Postmaster, g.dying = 0, false
+	case g.exited:
+		g.state.Postmaster, g.dying = 0, true
+	default:
+		g.state.Postmaster, g.dying = pid, false
+	}
 	g.mu.Unlock()
 	g.a.lookNow()
 	return nil

@@ -95,7 +95,7 @@ func (a *Agent) writeFiles(v election.View, standby bool, upstream, connURL stri
 		}
 		f.upstream = rec
 		f.local.Upstream, f.local.UpstreamConnURL = rec.Name, rec.ConnURL
-		f.appliedConfig = v.Store.Cluster.ConfigRev
+		f.reloadOwed = f.reloadOwed || changed.Files
 	})
 	return changed, nil
 }

@@ -173,21 +173,25 @@ func (a *Agent) abandonClaim(ctx context.Context, v election.View) error {
 	return errors.New("bootstrap: the claim was made by an earlier life of this agent; it is given up and made again")
 }
 
-// clearPartial empties a directory that holds nothing but an unfinished copy of our own making.
+// clearPartial makes room for a copy. What a clone or an initdb of our own left half done holds
+// nothing of worth and is removed; anything else (half rewound, half moved) is moved aside.
 func (a *Agent) clearPartial() error {
 	st, err := a.pg.DataDir()
+	if err != nil || st != postgres.DataPartial {
+		return err
+	}
+	mark, err := a.pg.Unfinished()
 	if err != nil {
 		return err
 	}
-	if st != postgres.DataPartial {
+	if mark != nil && (mark.Operation == "clone" || mark.Operation == "initdb") {
+		a.log.Warn("unfinished copy removed", zap.String("operation", mark.Operation))
+		if err := a.pg.RemoveData(); err != nil {
+			return fmt.Errorf("unfinished copy in the data directory: %w", err)
+		}
 		return nil
 	}
-	path, err := a.pg.MoveAside("unfinished")
-	if err != nil {
-		return fmt.Errorf("unfinished copy in the data directory: %w", err)
-	}
-	a.log.Warn("unfinished copy moved aside", zap.String("path", path))
-	return a.pruneAsides(1)
+	return a.moveAside()
 }
 
 // compare finds out how the local history stands to the leader's.
@@ -288,11 +292,19 @@ func (a *Agent) clone(ctx context.Context, v election.View, act election.Clone) 
 	if err != nil {
 		return err
 	}
+	// The source is proven before anything here is touched: moved aside, this member could not even
+	// stand for election.
+	if err := a.proveSource(ctx, v, src); err != nil {
+		return err
+	}
 	a.setState(election.StateCreating)
 	if err := a.shutdown(ctx, true); err != nil {
 		return fmt.Errorf("clone: %w", err)
 	}
 	if err := a.stillDestructive(v); err != nil {
+		return err
+	}
+	if err := a.proveSource(ctx, v, src); err != nil {
 		return err
 	}
 	if act.Partial {
@@ -314,7 +326,24 @@ func (a *Agent) clone(ctx context.Context, v election.View, act election.Clone) 
 		f.local.Divergence, f.local.DivergenceFor = election.DivergenceNone, v.Store.Cluster.Leader.ModRevision
 		f.forgetResults(election.JobStart, election.JobCompare, election.JobRewind)
 	})
+	if err := a.pruneAsides(2); err != nil {
+		a.log.Warn("old moved-aside directories not removed", zap.Error(err))
+	}
 	return a.startStandby(ctx, v, act.Source, act.ConnURL)
+}
+
+// proveSource asks the source who it is: it must answer, and serve this cluster's system.
+func (a *Agent) proveSource(ctx context.Context, v election.View, src postgres.Source) error {
+	pctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	info, err := a.pg.IdentifySource(pctx, src)
+	if err != nil {
+		return classified{election.ClassPeer, fmt.Errorf("clone: the source does not let us in: %w", err)}
+	}
+	if id := strconv.FormatUint(info.SystemID, 10); id != v.Store.Cluster.Initialize.SystemID {
+		return classified{election.ClassPeer, fmt.Errorf("clone: %s serves system %s, the cluster is %s", src, id, v.Store.Cluster.Initialize.SystemID)}
+	}
+	return nil
 }
 
 func (a *Agent) moveAside() error {
@@ -325,7 +354,7 @@ func (a *Agent) moveAside() error {
 	if path != "" {
 		a.log.Warn("data directory moved aside", zap.String("path", path))
 	}
-	return a.pruneAsides(2)
+	return nil
 }
 
 // stillDestructive observes and decides again right before data is touched: the title may have

@@ -62,28 +62,27 @@ func (a *Agent) handOver(ctx context.Context, v election.View, act election.Hand
 	}
 	a.log.Info("leader key handed over", zap.String("to", act.Candidate), zap.Duration("shutdown", stopped),
 		zap.Duration("caught_up", caught), zap.Duration("handed_over", Now()-start), zap.Stringer("checkpoint_end", end))
-	dctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fastPatience)
-	defer cancel()
-	if err := a.guard.waitDown(dctx); err != nil {
-		if err := a.guard.kill(dctx); err != nil {
-			return fmt.Errorf("after the hand-over: %w", err)
-		}
+	if err := a.settleDown(ctx, nil); err != nil {
+		return fmt.Errorf("after the hand-over: %w", err)
 	}
-	a.keeper.drop(dctx)
+	a.keeper.drop(context.WithoutCancel(ctx))
 	return nil
 }
 
 // settleDown ends a hand-over that failed after the server was told to stop: what is left of it is
 // brought down, so that the next decision starts from a known state.
 func (a *Agent) settleDown(ctx context.Context, cause error) error {
-	dctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fastPatience)
-	defer cancel()
-	if err := a.guard.waitDown(dctx); err != nil {
-		if err := a.guard.kill(dctx); err != nil {
-			return errors.Join(cause, err)
-		}
+	ctx = context.WithoutCancel(ctx)
+	wctx, cancel := context.WithTimeout(ctx, fastPatience)
+	err := a.guard.waitDown(wctx)
+	cancel()
+	if err == nil {
+		return cause
 	}
-	return cause
+	// A context of its own: what is left of the wait's is nothing.
+	kctx, cancel := context.WithTimeout(ctx, killPatience)
+	defer cancel()
+	return errors.Join(cause, a.guard.kill(kctx))
 }
 
 // candidateReachable refuses before anything is touched if the candidate does not answer.
@@ -178,6 +177,7 @@ func (a *Agent) giveKey(ctx context.Context, v election.View, act election.HandO
 			},
 		})
 	}
+	a.keeper.giveAway(own.Revision)
 	gctx, cancel := context.WithTimeout(ctx, storeCall)
 	res, err := a.store.Apply(gctx, txn)
 	cancel()
@@ -186,12 +186,21 @@ func (a *Agent) giveKey(ctx context.Context, v election.View, act election.HandO
 		a.metrics.write()
 		return nil
 	case err == nil:
+		a.keeper.giveAway(0)
 		return a.whatChanged(ctx, txn)
-	case errors.Is(err, dcs.ErrUnknownOutcome):
-		return a.readOutcome(ctx, own.Revision, act.Candidate)
-	default:
+	case errors.Is(err, dcs.ErrUnavailable):
+		a.keeper.giveAway(0)
 		return fmt.Errorf("hand over: %w", err)
 	}
+	kept, berr := a.keeper.burn(ctx, own)
+	switch {
+	case berr != nil:
+		return fmt.Errorf("hand over: %w", berr)
+	case kept:
+		return fmt.Errorf("hand over: not carried out: %w", err)
+	}
+	a.log.Info("leader key was handed over after all", zap.String("to", act.Candidate))
+	return nil
 }
 
 // whatChanged names the conditions of a transaction that do not hold.
@@ -213,23 +222,4 @@ func (a *Agent) whatChanged(ctx context.Context, txn dcs.Txn) error {
 		}
 	}
 	return fmt.Errorf("hand over: changed meanwhile: %s", strings.Join(changed, ", "))
-}
-
-// readOutcome reads until it is known whether the key was given away.
-func (a *Agent) readOutcome(ctx context.Context, revision int64, candidate string) error {
-	for {
-		pctx, cancel := context.WithTimeout(ctx, storeCall)
-		p, err := a.store.Prove(pctx)
-		cancel()
-		if err == nil {
-			if p.Present && p.Leader.ModRevision == revision {
-				return errors.New("hand over: the transaction was not carried out")
-			}
-			a.log.Info("leader key was handed over after all", zap.String("to", candidate))
-			return nil
-		}
-		if !sleepCtx(ctx, 100*time.Millisecond) {
-			return fmt.Errorf("hand over: outcome not known: %w", ctx.Err())
-		}
-	}
 }

@@ -22,6 +22,8 @@ const (
 	immediateWait   = 500 * time.Millisecond
 	killPatience    = 20 * time.Second
 	promotePatience = 60 * time.Second
+	// scriptPatience bounds pre_promote and before_stop: the cluster waits for them.
+	scriptPatience = 60 * time.Second
 )
 
 // logFile is where the server's own first words go, before its logging is set up.
@@ -59,6 +61,7 @@ func (a *Agent) launch(ctx context.Context, spec fencer.StartSpec) error {
 	if err := a.guard.start(ctx, spec); err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
+	a.facts.with(func(f *facts) { f.reloadOwed = false }) // it has read the files as they are
 	deadline := time.NewTimer(startPatience)
 	defer deadline.Stop()
 	tick := time.NewTicker(pollEvery)
@@ -133,6 +136,8 @@ func (a *Agent) prePromote(ctx context.Context) error {
 	if command == "" {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, scriptPatience)
+	defer cancel()
 	return a.pg.RunCommand(ctx, "pre_promote", command)
 }
 

@@ -88,8 +88,9 @@ type complaints struct {
 }
 
 type complaint struct {
-	text string
-	at   time.Time
+	text     string
+	at       time.Time
+	failures int
 }
 
 // fresh says that a failure is worth a line.
@@ -103,8 +104,29 @@ func (c *complaints) fresh(action string, err error) bool {
 	if old.text == err.Error() && time.Since(old.at) < complaintEvery {
 		return false
 	}
-	c.last[action] = complaint{err.Error(), time.Now()}
+	old.text, old.at = err.Error(), time.Now()
+	c.last[action] = old
 	return true
+}
+
+// pause counts a failure and says how long to wait before the next try.
+func (c *complaints) pause(action string) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.last == nil {
+		c.last = make(map[string]complaint)
+	}
+	old := c.last[action]
+	old.failures++
+	c.last[action] = old
+	return min(actionRetry<<min(old.failures-1, 10), actionRetryMost)
+}
+
+// forget ends the count after a success.
+func (c *complaints) forget(action string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.last, action)
 }
 
 // refused notes why a request for a switchover was turned down.

@@ -33,6 +33,10 @@ type keeper struct {
 	own      election.Own
 	armEpoch uint64
 	claim    bool
+	// giving is the revision of a leader key that a hand-over or release may still give away: while
+	// that is not resolved, nothing writable starts under it.
+	giving int64
+	asked  time.Duration // ttl that the lease was asked with
 
 	kick chan struct{}
 	// settled is closed when it is known whether the fencer's token is still a title.
@@ -96,7 +100,7 @@ func (k *keeper) holdPaused(ctx context.Context) {
 	k.mu.Lock()
 	epoch, revision := k.armEpoch, k.own.Revision
 	k.mu.Unlock()
-	if epoch == 0 || !k.a.paused() {
+	if epoch == 0 || !k.a.paused() || k.titleFresh() {
 		return
 	}
 	if err := k.a.guard.renew(ctx, epoch, revision, Now()+k.a.ttl()); err != nil {
@@ -118,6 +122,12 @@ func (k *keeper) now() {
 func (k *keeper) settle(ctx context.Context) {
 	st, _ := k.a.guard.snapshot()
 	tok := st.Token
+	if st.Armed {
+		// Whatever becomes of the title, this is the epoch to disarm when the server is down.
+		k.mu.Lock()
+		k.armEpoch = tok.Epoch
+		k.mu.Unlock()
+	}
 	if !st.Armed || tok.LeaderRevision == 0 || tok.Lease == 0 {
 		return
 	}
@@ -138,7 +148,7 @@ func (k *keeper) settle(ctx context.Context) {
 			return
 		}
 		k.mu.Lock()
-		k.lease, k.leaseTTL, k.leaseSent = election.LeaseID(tok.Lease), ttl, sent
+		k.lease, k.leaseTTL, k.leaseSent, k.asked = election.LeaseID(tok.Lease), ttl, sent, ttl
 		k.own = election.Own{
 			Revision: tok.LeaderRevision, Lease: election.LeaseID(tok.Lease), Epoch: tok.Epoch, Sent: sent, TTL: ttl,
 		}
@@ -226,7 +236,7 @@ func (k *keeper) round(ctx context.Context) time.Duration {
 			return retry
 		}
 	}
-	if granted != ttl.Truncate(time.Second) && !claim {
+	if k.wantsTTL(ttl) && !claim && k.a.jobs.kind() == election.JobNone {
 		k.changeTTL(ctx, ttl)
 	}
 	return max(every-(Now()-sent), 10*time.Millisecond)
@@ -317,11 +327,27 @@ func (k *keeper) grant(ctx context.Context, ttl time.Duration) error {
 		return fmt.Errorf("grant a lease: %w", err)
 	}
 	k.mu.Lock()
-	k.lease, k.leaseTTL, k.leaseSent = g.ID, g.TTL, sent
+	k.lease, k.leaseTTL, k.leaseSent, k.asked = g.ID, g.TTL, sent, ttl
 	k.mu.Unlock()
 	k.a.facts.with(func(f *facts) { f.memberStale = true })
 	k.a.poke()
 	return nil
+}
+
+// wantsTTL says that the lease was asked for with another time to live than is configured now. What
+// the store granted is no measure: it may have a minimum of its own.
+func (k *keeper) wantsTTL(ttl time.Duration) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.asked != 0 && k.asked != ttl
+}
+
+// titleFresh says that the title's own line lies ahead, so that nothing need hold the fencer back.
+func (k *keeper) titleFresh() bool {
+	m := k.margin()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.own.Held() && Now() < k.own.DemoteAt(m)
 }
 
 // lost: the store says that the lease or the key is not what it was.
@@ -355,7 +381,7 @@ func (k *keeper) changeTTL(ctx context.Context, ttl time.Duration) {
 	// the transaction is here.
 	k.mu.Lock()
 	before, beforeTTL, beforeSent := k.lease, k.leaseTTL, k.leaseSent
-	k.lease, k.leaseTTL, k.leaseSent = g.ID, g.TTL, sent
+	k.lease, k.leaseTTL, k.leaseSent, k.asked = g.ID, g.TTL, sent, ttl
 	k.own.TTL = min(k.own.TTL, g.TTL)
 	own := k.own
 	k.mu.Unlock()
@@ -363,7 +389,7 @@ func (k *keeper) changeTTL(ctx context.Context, ttl time.Duration) {
 		res, err := k.a.store.Apply(cctx, dcs.RehangLeader(k.a.name(), g.ID, own.Revision, k.a.reign()))
 		if err == nil && !res.Done || errors.Is(err, dcs.ErrUnavailable) {
 			k.mu.Lock()
-			k.lease, k.leaseTTL, k.leaseSent = before, beforeTTL, beforeSent
+			k.lease, k.leaseTTL, k.leaseSent, k.asked = before, beforeTTL, beforeSent, 0
 			k.mu.Unlock()
 			k.a.log.Warn("leader key not moved to the lease with the new ttl", zap.Error(err))
 			return
@@ -427,7 +453,8 @@ func (k *keeper) take(ctx context.Context, own election.Own, claim bool) error {
 	k.mu.Lock()
 	k.own, k.claim = own, claim
 	k.mu.Unlock()
-	epoch, err := k.a.guard.arm(ctx, fencer.Token{
+	// The title is there whatever is left of the caller's patience; the call has its own bound.
+	epoch, err := k.a.guard.arm(context.WithoutCancel(ctx), fencer.Token{
 		Lease: int64(own.Lease), LeaderRevision: own.Revision, Until: own.FenceAt(k.margin()),
 	})
 	if err != nil {
@@ -467,6 +494,9 @@ func (k *keeper) ensureArmed(ctx context.Context) (uint64, error) {
 	if !own.Held() {
 		return 0, errors.New("no title to the leader key")
 	}
+	if k.givingAway(own.Revision) {
+		return 0, errors.New("it is not known yet whether the leader key was given away")
+	}
 	st, alive := k.a.guard.snapshot()
 	if alive && st.Armed && st.Token.Epoch == epoch && epoch != 0 {
 		return epoch, nil
@@ -481,6 +511,49 @@ func (k *keeper) ensureArmed(ctx context.Context) (uint64, error) {
 	k.armEpoch = epoch
 	k.mu.Unlock()
 	return epoch, nil
+}
+
+// giveAway notes that the leader key of a revision may be given away from now on; settled ends that.
+func (k *keeper) giveAway(revision int64) {
+	k.mu.Lock()
+	k.giving = revision
+	k.mu.Unlock()
+}
+
+func (k *keeper) givingAway(revision int64) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.giving != 0 && k.giving == revision
+}
+
+// burn resolves a hand-over or release whose outcome is not known. A read would not do: the request
+// may still be on its way. Writing the key anew under the same lease makes its revision another, so
+// that the old request can never be carried out; if that fails, it was carried out already.
+func (k *keeper) burn(ctx context.Context, own election.Own) (kept bool, err error) {
+	txn := dcs.Txn{
+		If:   []dcs.Cmp{{Key: dcs.KeyLeader, Kind: dcs.CmpModRevision, Revision: own.Revision}},
+		Then: []dcs.Op{{Key: dcs.KeyLeader, Value: []byte(k.a.name()), Lease: own.Lease}},
+	}
+	for {
+		actx, cancel := context.WithTimeout(ctx, storeCall)
+		res, err := k.a.store.Apply(actx, txn)
+		cancel()
+		if err == nil {
+			k.mu.Lock()
+			if res.Done && k.own.Revision == own.Revision {
+				k.own.Revision = res.Revision
+			}
+			k.giving = 0
+			k.mu.Unlock()
+			if res.Done {
+				k.refreshToken(ctx)
+			}
+			return res.Done, nil
+		}
+		if !sleepCtx(ctx, 100*time.Millisecond) {
+			return false, fmt.Errorf("outcome not known: %w", ctx.Err())
+		}
+	}
 }
 
 // rearm is called when the connection to a fencer stands anew: a fencer that restarted has its
@@ -508,7 +581,7 @@ func (k *keeper) rearm(ctx context.Context) {
 func (k *keeper) drop(ctx context.Context) {
 	k.mu.Lock()
 	epoch := k.armEpoch
-	k.own, k.claim = election.Own{}, false
+	k.own, k.claim, k.giving = election.Own{}, false, 0
 	if k.a.paused() && !k.a.guard.isDown() {
 		// Hands off: the server is left as it is, and holdPaused keeps the fencer from it.
 		k.mu.Unlock()

@@ -75,6 +75,9 @@ func (a *Agent) lookOnce(ctx context.Context) (settling bool) {
 	var members []election.Member
 	var leaderHere bool
 	a.facts.with(func(f *facts) {
+		if now < f.local.At {
+			return // a later look is in already; this one hung
+		}
 		members = f.cluster.Members
 		// What jobs write meanwhile is theirs.
 		next.Divergence, next.DivergenceFor = f.local.Divergence, f.local.DivergenceFor
@@ -145,12 +148,37 @@ func (a *Agent) dataState() (election.DataState, string) {
 	case postgres.DataCluster:
 		return election.DataCluster, detail
 	case postgres.DataPartial:
+		if a.publishedAlready() {
+			return election.DataCluster, detail
+		}
 		return election.DataPartial, detail
 	case postgres.DataForeign:
 		return election.DataForeign, detail
 	default:
 		return election.DataUnreadable, detail
 	}
+}
+
+// publishedAlready ends a bootstrap whose cluster is published and whose directory is still declared
+// unfinished: the agent died, or the answer was lost, between the two.
+func (a *Agent) publishedAlready() bool {
+	if a.jobs.kind() == election.JobBootstrap {
+		return false
+	}
+	mark, err := a.pg.Unfinished()
+	if err != nil || mark == nil || mark.Operation != "initdb" {
+		return false
+	}
+	c, err := a.pg.Control()
+	if err != nil || c.State != postgres.ControlShutDown {
+		return false
+	}
+	var in election.Initialize
+	a.facts.with(func(f *facts) { in = f.cluster.Initialize })
+	if in.State != election.BootstrapDone || in.SystemID != strconv.FormatUint(c.SystemID, 10) {
+		return false
+	}
+	return a.pg.FinishInit() == nil
 }
 
 // examineServer asks a server that has a postmaster.
@@ -252,11 +280,12 @@ func slotMembers(slots []postgres.Slot, members []election.Member, known bool) (
 func (a *Agent) refreshLeaderUntil() {
 	own, _ := a.keeper.title()
 	st, alive := a.guard.snapshot()
-	ok := false
+	ok, contradicted := false, int64(0)
 	a.facts.with(func(f *facts) {
+		contradicted = f.contradictedRev
 		ok = f.answering && f.local.Role == election.RolePrimary && f.local.Server == election.ServerRunning && f.state == ""
 	})
-	if !ok || !alive || !own.Held() || !st.Armed {
+	if !ok || !alive || !own.Held() || !st.Armed || own.Revision == contradicted {
 		a.leaderUntil.Store(0)
 		return
 	}

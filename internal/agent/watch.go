@@ -170,6 +170,7 @@ func (a *Agent) storeTrouble(err error) {
 // contradicted takes up what a proof read of the leader key showed, which may be newer than the
 // watch: the title must not outlive it.
 func (a *Agent) contradicted(p dcs.Proof) {
+	own, _ := a.keeper.title()
 	a.facts.with(func(f *facts) {
 		if p.Revision <= f.cluster.Revision {
 			return
@@ -179,10 +180,12 @@ func (a *Agent) contradicted(p dcs.Proof) {
 			leader = dcs.DecodeLeader(p.Leader)
 		}
 		f.cluster.Revision, f.cluster.Leader = p.Revision, leader
+		f.contradictedRev = own.Revision
 		if !p.Present && f.vacancy.Since == 0 {
 			f.vacancy = election.Vacancy{Since: Now()}
 		}
 	})
+	a.refreshLeaderUntil()
 	a.poke()
 }
 

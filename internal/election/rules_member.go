@@ -289,7 +289,7 @@ func divergedRule(id RuleID, applies func(func(*View) bool) func(*View) bool) ru
 				return trouble("the leader serves another system: "+v.Local.DivergenceDetail, "the right leader, or the right data_dir")
 			case !v.leaderServes():
 				return Plan{Reason: "diverged, and the leader does not serve yet", Change: "its promotion"}
-			case v.diverged() == DivergenceRewind && v.Policy.UseRewind && v.Result(JobRewind).Failures < rewindAttempts:
+			case v.diverged() == DivergenceRewind && v.Policy.UseRewind && rewindHopeful(v):
 				if v.notYet(JobRewind) > 0 {
 					return waitFor(v, JobRewind, "pg_rewind")
 				}
@@ -302,6 +302,13 @@ func divergedRule(id RuleID, applies func(func(*View) bool) func(*View) bool) ru
 			return recloneOr(v, "diverged from the leader: "+v.Local.DivergenceDetail)
 		},
 	}
+}
+
+// rewindHopeful says that pg_rewind is worth another try: it has not failed often yet, or it failed
+// for reasons that lie with the other side or the surroundings and not in the directory.
+func rewindHopeful(v *View) bool {
+	r := v.Result(JobRewind)
+	return r.Failures < rewindAttempts || r.Class == ClassPeer || r.Class == ClassEnv
 }
 
 // recloneOr clones over a directory that is moved aside first.

@@ -128,6 +128,8 @@ func (s *Server) helperConnInfo(src Source, cred Credentials, database string, m
 	kv := connKeywords(cred, major)
 	kv["host"], kv["port"], kv["user"], kv["dbname"] = src.Host, src.Port, cred.Username, database
 	kv["connect_timeout"] = "10"
+	// A source that vanished without a word must not hold a copy up for hours.
+	kv["keepalives_idle"], kv["keepalives_interval"], kv["keepalives_count"] = "10", "5", "3"
 	kv["krbsrvname"] = s.opt.KrbSrvName
 	return kv
 }

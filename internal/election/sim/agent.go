@@ -38,6 +38,9 @@ type agent struct {
 	cluster                     election.Cluster
 	vacancy                     election.Vacancy
 	ttl                         time.Duration
+	// ttlMost is the longest ttl that was ever in force as far as this agent knows: the lease of a
+	// key that vanished may have had it.
+	ttlMost time.Duration
 	watch                       *watcher
 
 	// the local server
@@ -151,7 +154,7 @@ func (a *agent) margin() time.Duration {
 	if a.own.Held() && !a.w.bug(BugMarginOfPolicy) {
 		ttl = a.own.TTL // the lease that counts, not the one that is asked for by now
 	}
-	return election.MarginFloor(ttl) + a.w.cfg.Extra
+	return election.MarginFloor(ttl) + time.Duration(a.w.cfg.Extra*float64(ttl))
 }
 
 // runLoop decides and acts whenever there is news, and at the heartbeat.
@@ -231,11 +234,15 @@ func (a *agent) view() election.View {
 	if a.claim {
 		own = election.Own{}
 	}
+	ttl := a.ttl
+	if a.vacancy.Since != 0 && !a.w.bug(BugShortVacancy) {
+		ttl = max(ttl, a.ttlMost, a.w.cfg.TTL)
+	}
 	v := election.View{
 		Now: a.now(), Wall: time.Unix(0, 0).Add(a.w.now),
 		Self: election.Self{Name: a.n.name, Tags: a.n.tags, MayBootstrap: true},
 		Policy: election.Policy{
-			TTL: a.ttl, Margin: a.margin(), LoopWait: cfg.LoopWait, MaximumLag: cfg.MaximumLag,
+			TTL: ttl, Margin: a.margin(), LoopWait: cfg.LoopWait, MaximumLag: cfg.MaximumLag,
 			PrimaryStartTimeout: cfg.StartTimeout, UseRewind: cfg.UseRewind, UseSlots: true,
 		},
 		Own: own, Lease: a.lease, Local: a.local, Job: a.job.view, Probes: a.round, Stopping: a.stopping,
@@ -312,7 +319,7 @@ func (a *agent) takeConfig(s *dcs.Snapshot) {
 		return
 	}
 	if n, ok := configTTL(kv.Value); ok {
-		a.ttl = n
+		a.ttl, a.ttlMost = n, max(a.ttlMost, n)
 		a.kick.raise()
 	}
 }

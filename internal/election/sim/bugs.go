@@ -68,6 +68,9 @@ const (
 	BugStaleEpoch
 	// BugStaleSource: data is moved away on the word of a late watch, and before the source answers.
 	BugStaleSource
+	// BugShortVacancy: the wait for a vanished key is as long as the ttl that is asked for by now,
+	// whatever its lease was granted for.
+	BugShortVacancy
 	lastBug
 )
 
@@ -77,7 +80,7 @@ func (b Bug) String() string {
 		"adopt by value", "acquire on delete", "promote unarmed", "promote after T", "forget before down",
 		"release while running", "down at exit", "hand over early", "unknown is failure", "same timeline number",
 		"clone on a guess", "ignore others", "early health", "never start",
-		"short lease keeps T", "margin of the policy", "fresh without term", "bootstrap unknown", "stale server", "twin timelines", "stale epoch", "stale source",
+		"short lease keeps T", "margin of the policy", "fresh without term", "bootstrap unknown", "stale server", "twin timelines", "stale epoch", "stale source", "short vacancy",
 	}
 	return names[b]
 }

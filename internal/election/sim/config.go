@@ -10,8 +10,8 @@ import (
 type Config struct {
 	Members int
 	TTL     time.Duration
-	// Extra is what the safety margin has beyond its floor.
-	Extra time.Duration
+	// Extra is what the safety margin has beyond its floor, as a part of the ttl.
+	Extra float64
 	// Drift is the most by which a clock may run fast or slow, in 1/4096.
 	Drift        int64
 	LoopWait     time.Duration
@@ -100,7 +100,7 @@ func Random(seed uint64) Config {
 		KeepFencer: e.chance(0.3),
 	}
 	if e.chance(0.2) {
-		c.Extra = c.TTL / 100
+		c.Extra = 0.01
 	}
 	for range c.Members {
 		t := election.Tags{FailoverPriority: 1}

@@ -94,7 +94,7 @@ func (r Result) Tell(lines int) string {
 	var b strings.Builder
 	c := r.Config
 	fmt.Fprintf(&b, "seed %d: %s\n", r.Seed, r.Violation)
-	fmt.Fprintf(&b, "%d members, ttl %s, margin floor + %s, drift %d/4096, bug %q\n", c.Members, c.TTL, c.Extra, c.Drift, c.Bug)
+	fmt.Fprintf(&b, "%d members, ttl %s, margin floor + %.2f ttl, drift %d/4096, bug %q\n", c.Members, c.TTL, c.Extra, c.Drift, c.Bug)
 	story := r.Story
 	if len(story) > lines {
 		fmt.Fprintf(&b, "… %d lines before\n", len(story)-lines)

@@ -42,8 +42,8 @@ func (p *parts) close() {
 }
 
 // wire builds all parts. Nothing runs yet; on an error what was built is closed again.
-func wire(c *config.Config, who owner, path string, log *zap.Logger) (p *parts, err error) {
-	p = &parts{}
+func wire(c *config.Config, who owner, path string, log *zap.Logger) (_ *parts, err error) {
+	p := &parts{}
 	defer func() {
 		if err != nil {
 			p.close()

@@ -41,7 +41,7 @@ type agent struct {
 	// ttlMost is the longest ttl that was ever in force as far as this agent knows: the lease of a
 	// key that vanished may have had it.
 	ttlMost time.Duration
-	watch                       *watcher
+	watch   *watcher
 
 	// the local server
 	local      election.Local
@@ -89,13 +89,13 @@ type agent struct {
 
 // guard is what the agent knows of the fencer.
 type guard struct {
-	connected    bool
-	armed        bool
-	tok          token
-	last         uint64
-	pid          int
-	dying, asked bool
-	ackAt        election.Instant
+	connected bool
+	armed     bool
+	tok       token
+	last      uint64
+	pid       int
+	dying     bool
+	ackAt     election.Instant
 }
 
 // published is what other members are told when they ask.
@@ -276,7 +276,9 @@ func (a *agent) runWatch(t *task) {
 		if err == nil && wt != nil {
 			a.watch = wt
 			wt.lag = a.w.tail(0, a.w.cfg.WatchLag)
-			for !t.on(&a.watchBroken, 0) {
+			broken := false
+			for !broken {
+				broken = t.on(&a.watchBroken, 0)
 			}
 		}
 		a.w.mix(7)

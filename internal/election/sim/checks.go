@@ -63,9 +63,9 @@ const (
 type checks struct {
 	w *World
 	// acks are the acknowledged commits that are not lost, oldest first.
-	acks   []ack
-	lost   int
-	acked_ int
+	acks       []ack
+	lost       int
+	ackedCount int
 	// The leader key.
 	holder    string
 	lastMod   int64
@@ -228,7 +228,7 @@ func (c *checks) branch(n *node) {
 
 // acked records a commit that a client was told of.
 func (c *checks) acked(n *node, r record) {
-	c.acked_++
+	c.ackedCount++
 	c.acks = append(c.acks, ack{r, n.index, c.w.now})
 	c.armed(n)
 	c.w.mix(r.id)

@@ -70,7 +70,7 @@ func (a *agent) examine(prev election.Local) (l election.Local, answering bool) 
 	if !a.guard.connected {
 		return prev, false
 	}
-	d, pg := &a.n.disk, &a.n.pg
+	d := &a.n.disk
 	l.Data = d.kind
 	switch {
 	case a.guard.pid != 0:
@@ -87,7 +87,6 @@ func (a *agent) examine(prev election.Local) (l election.Local, answering bool) 
 		l.Timeline = max(d.ctl.tl, d.ctl.minTL)
 		l.LSN = max(d.ctl.checkpoint, d.ctl.minEnd)
 	}
-	_ = pg
 	return l, answering
 }
 
@@ -176,11 +175,4 @@ func connURL(name string) string {
 		return ""
 	}
 	return "postgres://" + name + ":5432/postgres"
-}
-
-func nameOf(url string) string {
-	if len(url) < len("postgres://:5432/postgres") {
-		return ""
-	}
-	return url[len("postgres://") : len(url)-len(":5432/postgres")]
 }

@@ -25,17 +25,14 @@ type node struct {
 	// upstream is the record of what the written configuration follows.
 	upstream string
 	slots    []string
-	// claimed notes a bootstrap sentinel and the like: what lies on disk is not to be started.
-	pg     server
-	fencer fencer
-	agent  *agent
-	lives  int // of the agent
+	pg       server
+	fencer   fencer
+	agent    *agent
+	lives    int // of the agent
 
 	slowUntil  time.Duration
 	mutedUntil time.Duration
 	fullUntil  time.Duration
-	// unguarded: agent, fencer and its second were all killed while a server ran; nobody is left
-	// who could keep the deadline. The safety argument excludes this.
 	restartGen int
 }
 

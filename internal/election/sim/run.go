@@ -59,7 +59,7 @@ func RunConfig(seed uint64, cfg Config, record bool) Result {
 	}
 	r := Result{
 		Seed: seed, Config: cfg, Violation: w.violation, Hash: w.hash, Virtual: w.now, Events: w.steps,
-		Acked: w.checks.acked_, Lost: w.checks.lost, Failovers: w.checks.failovers, HandOvers: w.checks.handovers,
+		Acked: w.checks.ackedCount, Lost: w.checks.lost, Failovers: w.checks.failovers, HandOvers: w.checks.handovers,
 		Twins: w.checks.twins, Recovery: w.now - healed, Story: w.story,
 		Rules: map[string]int{}, Faults: w.faults,
 	}

@@ -293,13 +293,13 @@ func (s *stage) partition(sides []string) {
 // run moves on, and tells in round numbers how long no commit was acknowledged.
 func (s *stage) run(d time.Duration) string {
 	w := s.w
-	begin, n := w.now, w.checks.acked_
+	begin, n := w.now, w.checks.ackedCount
 	gap, last := time.Duration(0), w.now
 	for end := w.now + d; w.now < end && w.violation == nil; {
 		w.run(min(50*time.Millisecond, end-w.now))
-		if w.checks.acked_ > n {
+		if w.checks.ackedCount > n {
 			gap = max(gap, w.now-last-w.cfg.CommitEvery*3/2)
-			last, n = w.now, w.checks.acked_
+			last, n = w.now, w.checks.ackedCount
 		}
 	}
 	gap = max(gap, w.now-last-w.cfg.CommitEvery*3/2)

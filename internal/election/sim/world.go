@@ -170,7 +170,8 @@ func (w *World) fail(check string, n *node, what string) {
 // run moves on for a time, or until an invariant breaks.
 func (w *World) run(d time.Duration) {
 	limit := w.now + d
-	for w.violation == nil && w.step(limit) {
+	for more := true; more && w.violation == nil; {
+		more = w.step(limit)
 	}
 	if w.violation == nil {
 		w.now = limit

@@ -51,7 +51,7 @@ func prepareDirs(c *config.Config, o owner) error {
 		if err == nil && dir == c.PostgreSQL.DataDir {
 			continue
 		}
-		if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil { //nolint:gosec // parents are for everybody to pass
+		if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 			return fmt.Errorf("directory %s: %w", dir, err)
 		}
 		if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {

@@ -37,6 +37,7 @@ type keeper struct {
 	// that is not resolved, nothing writable starts under it.
 	giving int64
 	asked  time.Duration // ttl that the lease was asked with
+	raft   uint64        // raft term of the last keep-alive; zero: not known
 
 	kick chan struct{}
 	// settled is closed when it is known whether the fencer's token is still a title.
@@ -56,6 +57,26 @@ func (k *keeper) title() (election.Own, election.LeaseID) {
 		own = election.Own{}
 	}
 	return own, k.lease
+}
+
+// term is the raft term in which the lease was last kept alive.
+func (k *keeper) term() uint64 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.raft
+}
+
+// armed is the epoch that the fencer was armed with for this title.
+func (k *keeper) armed() uint64 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.armEpoch
+}
+
+func (k *keeper) setTerm(term uint64) {
+	k.mu.Lock()
+	k.raft = term
+	k.mu.Unlock()
 }
 
 // claimRevision is the revision of the bootstrap claim this life of the agent made, zero if none.
@@ -181,6 +202,7 @@ func (k *keeper) prove(ctx context.Context, lease election.LeaseID, revision int
 		return 0, false, fmt.Errorf("prove ownership: raft term changed from %d to %d in between", ka.RaftTerm, p.RaftTerm)
 	}
 	k.a.heard()
+	k.setTerm(p.RaftTerm)
 	if revision != 0 && (!p.Present || p.Leader.ModRevision != revision || p.Leader.Lease != lease) {
 		k.a.contradicted(p)
 		return 0, false, nil
@@ -264,6 +286,7 @@ func (k *keeper) proveOnce(ctx context.Context, lease election.LeaseID, own elec
 			return 0, !errors.Is(err, dcs.ErrLeaseNotFound), ignore(err, dcs.ErrLeaseNotFound)
 		}
 		k.a.heard()
+		k.setTerm(ka.RaftTerm)
 		return ka.TTL, true, nil
 	}
 }
@@ -386,7 +409,16 @@ func (k *keeper) changeTTL(ctx context.Context, ttl time.Duration) {
 	own := k.own
 	k.mu.Unlock()
 	if own.Held() {
-		res, err := k.a.store.Apply(cctx, dcs.RehangLeader(k.a.name(), g.ID, own.Revision, k.a.reign()))
+		reign := k.a.reign()
+		reign.TTL = g.TTL
+		if err := k.shorten(cctx, own, sent, g.TTL); err != nil {
+			k.mu.Lock()
+			k.lease, k.leaseTTL, k.leaseSent, k.asked = before, beforeTTL, beforeSent, 0
+			k.mu.Unlock()
+			k.a.log.Warn("leader key not moved to the lease with the new ttl", zap.Error(err))
+			return
+		}
+		res, err := k.a.store.Apply(cctx, dcs.RehangLeader(k.a.name(), g.ID, own.Revision, reign))
 		if err == nil && !res.Done || errors.Is(err, dcs.ErrUnavailable) {
 			k.mu.Lock()
 			k.lease, k.leaseTTL, k.leaseSent, k.asked = before, beforeTTL, beforeSent, 0
@@ -408,6 +440,30 @@ func (k *keeper) changeTTL(ctx context.Context, ttl time.Duration) {
 	}
 	k.a.facts.with(func(f *facts) { f.memberStale = true })
 	k.now()
+}
+
+// shorten brings the fencer's deadline forward before the key hangs on a shorter lease. A renewal
+// never moves it back, so this takes a new epoch: without it the fencer would let a server whose
+// agent dies now write on beyond the new lease's end.
+func (k *keeper) shorten(ctx context.Context, own election.Own, sent election.Instant, ttl time.Duration) error {
+	next := election.Own{Sent: sent, TTL: ttl}
+	k.mu.Lock()
+	epoch := k.armEpoch
+	k.mu.Unlock()
+	st, _ := k.a.guard.snapshot()
+	if epoch == 0 || !st.Armed || st.Token.Until <= next.FenceAt(k.margin()) {
+		return nil
+	}
+	epoch, err := k.a.guard.arm(ctx, fencer.Token{
+		Lease: int64(own.Lease), LeaderRevision: own.Revision, Until: next.FenceAt(k.margin()),
+	})
+	if err != nil {
+		return fmt.Errorf("bring the deadline forward: %w", err)
+	}
+	k.mu.Lock()
+	k.armEpoch = epoch
+	k.mu.Unlock()
+	return nil
 }
 
 // refreshToken gives the fencer the title as it is now, under the same epoch, for the agent that
@@ -434,7 +490,7 @@ func (k *keeper) fresh(ctx context.Context) (lease election.LeaseID, sent electi
 	if lease == 0 {
 		return 0, 0, 0, errors.New("no lease yet")
 	}
-	if Now()-sent < ttl/10 {
+	if Now()-sent < ttl/10 && k.term() != 0 {
 		return lease, sent, ttl, nil
 	}
 	sent = Now()
@@ -443,7 +499,7 @@ func (k *keeper) fresh(ctx context.Context) (lease election.LeaseID, sent electi
 		return 0, 0, 0, fmt.Errorf("keep-alive: %w", err)
 	}
 	k.mu.Lock()
-	k.leaseSent, k.leaseTTL = sent, ka.TTL
+	k.leaseSent, k.leaseTTL, k.raft = sent, ka.TTL, ka.RaftTerm
 	k.mu.Unlock()
 	return lease, sent, ka.TTL, nil
 }

@@ -8,6 +8,9 @@ import (
 	"github.com/pgha/pgha/internal/election"
 )
 
+// maxTTLMillis bounds a time to live that is read: nobody grants more than a day.
+const maxTTLMillis = 24 * 60 * 60 * 1000
+
 // minSystemID is the least length of a system identifier that counts as one (row D-45).
 const minSystemID = 10
 
@@ -305,6 +308,7 @@ func DecodeReign(kv KV) election.Reign {
 		NextTimeline:   asTimeline(m["next_timeline"]),
 		LSN:            asLSN(m["lsn"]),
 		Lease:          election.LeaseID(asRevision(m["lease"])),
+		TTL:            time.Duration(min(asRevision(m["ttl_ms"]), maxTTLMillis)) * time.Millisecond,
 		ModRevision:    kv.ModRevision,
 	}
 }

@@ -120,6 +120,9 @@ func EncodeReign(r election.Reign) []byte {
 	if r.Lease != 0 {
 		o.put("lease", int64(r.Lease))
 	}
+	if r.TTL > 0 {
+		o.put("ttl_ms", r.TTL.Milliseconds())
+	}
 	return o.bytes()
 }
 

@@ -99,7 +99,7 @@ func vacancyWhy(v *View) string {
 	switch {
 	case gap.Since == 0:
 		return "the leader key has not been seen gone yet"
-	case gap.Replaced && v.Now-gap.Since < VacancyWait(v.Policy.TTL, v.Policy.Margin):
+	case gap.Replaced && v.Now-gap.Since < v.vacancyWait():
 		return "the consensus store was replaced, so that only time can tell that the former leader is silent"
 	case released(c, gap):
 		return ""
@@ -108,10 +108,16 @@ func vacancyWhy(v *View) string {
 	case gap.Lease == 0 && gap.Revision == 0 && nobodyEverLed(c) && onlyPghaSoFar(v):
 		// Nobody ever led under this store: there is no former holder to wait for.
 		return ""
-	case v.Now-gap.Since >= VacancyWait(v.Policy.TTL, v.Policy.Margin):
+	case v.Now-gap.Since >= v.vacancyWait():
 		return ""
 	}
 	return "the former leader's lease may still be running"
+}
+
+// vacancyWait is how long time alone takes to prove a vacancy: by the time to live that the last
+// reign's lease was granted, if that is longer than the one configured today.
+func (v *View) vacancyWait() time.Duration {
+	return VacancyWait(max(v.Policy.TTL, v.Store.Cluster.Reign.TTL), v.Policy.Margin)
 }
 
 // nobodyEverLed says that the store bears no trace of a leader: no reign of a pgha member, and

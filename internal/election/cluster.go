@@ -80,7 +80,9 @@ type Reign struct {
 	NextTimeline   Timeline
 	LSN            LSN
 	// Lease that the leader key hung on when the reign began.
-	Lease       LeaseID
+	Lease LeaseID
+	// TTL that this lease was granted; zero: not known.
+	TTL         time.Duration
 	ModRevision int64
 }
 

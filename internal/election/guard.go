@@ -119,7 +119,7 @@ func acquireViolation(v *View) string {
 		return "the leader key is taken while it is there"
 	case v.Own.Held() && v.Now < v.Own.Sent+v.Own.TTL-2*guardMargin(v):
 		return "" // its own key, deleted under it
-	case gap.Since != 0 && v.Now-gap.Since >= v.Policy.TTL+v.Policy.Margin:
+	case gap.Since != 0 && v.Now-gap.Since >= max(v.Policy.TTL, v.Store.Cluster.Reign.TTL)+v.Policy.Margin:
 		return ""
 	case gap.Replaced:
 		return "the leader key is taken on the word of another store than the one that held it"

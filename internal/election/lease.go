@@ -41,7 +41,10 @@ func (o Own) FenceAt(margin time.Duration) Instant { return o.Sent + o.TTL - o.s
 // sound is the margin, but never below the floor for the time to live that the store granted: that
 // may be longer than the configured one, which the margin was made for (a lowered ttl that has not
 // reached the lease yet, or a store with a minimum of its own).
-func (o Own) sound(margin time.Duration) time.Duration { return max(margin, MarginFloor(o.TTL)) }
+func (o Own) sound(margin time.Duration) time.Duration {
+	// A margin made for a longer time to live must not eat up a shorter one that still counts.
+	return max(min(margin, o.TTL/3), MarginFloor(o.TTL))
+}
 
 // ExpiresAt is the earliest moment at which the store may give the key to another.
 func (o Own) ExpiresAt() Instant { return o.Sent + o.TTL }

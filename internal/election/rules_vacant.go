@@ -111,7 +111,7 @@ func raceEntryRules(vacant func(func(*View) bool) func(*View) bool) []rule {
 			when: vacant(func(v *View) bool { return !vacancyProven(v) }),
 			then: func(v *View) Plan {
 				p := Plan{Reason: vacancyWhy(v), Change: "a release record, the end of the lease, or " +
-					ago(VacancyWait(v.Policy.TTL, v.Policy.Margin)) + " of waiting", Wake: leaseAsk}
+					ago(v.vacancyWait()) + " of waiting", Wake: leaseAsk}
 				if l := v.Store.Vacancy.Lease; l != 0 && v.Store.Vacancy.LeaseGone != Yes {
 					p.Actions = append(p.Actions, AskLease{Lease: l})
 				}

@@ -121,8 +121,6 @@ func TestMoveAsideKeepsTablespacesAndWALTogether(t *testing.T) {
 		t.Errorf("mark %+v, %v", m, err)
 	}
 	// What was moved is still a whole cluster.
-	moved := *pg
-	moved.DataDir = path
 	pgtest.Run(t, "sed", "-i", "1d", filepath.Join(path, "postgresql.auto.conf"))
 	p := pgtest.Launch(t, filepath.Join(pgtest.BinDir(t), "postgres"), []string{
 		"-D", path, "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=",

@@ -217,7 +217,7 @@ func TestProbesRunInParallel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer silent.Close() //nolint:errcheck // a test's listener
+	defer silent.Close()
 	nonsense := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "hello") }))
 	defer nonsense.Close()
 	targets := []Target{

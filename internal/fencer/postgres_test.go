@@ -241,7 +241,7 @@ func TestPostgresOrphanBackendIsGoneWhenDownIsReported(t *testing.T) {
 			if alive(n) {
 				t.Error("the busy backend lives after Down")
 			}
-			_ = <-busy // it was killed: whatever it says
+			t.Log("the busy backend ended with:", <-busy)
 		})
 	}
 }

@@ -1,6 +1,7 @@
 package fencer
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -320,18 +321,16 @@ func TestServerInheritsNothingOfTheFencer(t *testing.T) {
 	if session := fields[6-2]; session != strconv.Itoa(pid) {
 		t.Errorf("session %s, want its own", session)
 	}
-	status, err := os.ReadFile(proc + "/status")
-	must(t, err)
-	for _, key := range []string{"SigBlk", "SigIgn"} {
-		if got := string(statusField(status, "\n"+key+":")); strings.Trim(got, "0") != "" {
-			t.Errorf("%s %s", key, got)
-		}
-	}
-	fds, err := os.ReadDir(proc + "/fd")
-	must(t, err)
-	if len(fds) != 3 {
-		t.Errorf("open descriptors: %v", fds)
-	}
+	// The program's loader opens files of its own at first.
+	b.wait("the program has started with what it was given", func() (bool, string) {
+		status, err := os.ReadFile(proc + "/status")
+		must(t, err)
+		fds, err := os.ReadDir(proc + "/fd")
+		must(t, err)
+		blocked, ignored := string(statusField(status, "\nSigBlk:")), string(statusField(status, "\nSigIgn:"))
+		seen := fmt.Sprintf("blocked %s, ignored %s, descriptors %v", blocked, ignored, fds)
+		return strings.Trim(blocked+ignored, "0") == "" && len(fds) == 3, seen
+	})
 	want, err := os.ReadFile("/proc/self/oom_score_adj")
 	must(t, err)
 	if got, err := os.ReadFile(proc + "/oom_score_adj"); err != nil || string(got) != string(want) {

@@ -151,7 +151,7 @@ func (a *agent) tell(format string, args ...any) { a.w.tell(a.n.index, format, a
 
 func (a *agent) margin() time.Duration {
 	ttl := a.ttl
-	if a.own.Held() && !a.w.bug(BugMarginOfPolicy) {
+	if a.own.Held() {
 		ttl = a.own.TTL // the lease that counts, not the one that is asked for by now
 	}
 	return election.MarginFloor(ttl) + time.Duration(a.w.cfg.Extra*float64(ttl))

@@ -52,9 +52,6 @@ const (
 	// BugShortLeaseKeepsT: the key moves to a shorter lease while the fencer keeps the deadline that
 	// the longer one gave.
 	BugShortLeaseKeepsT
-	// BugMarginOfPolicy: the margin of the ttl that is asked for is held against a lease that has
-	// another one.
-	BugMarginOfPolicy
 	// BugFreshWithoutTerm: a title just won counts from a keep-alive that a former leader of the
 	// store may have answered.
 	BugFreshWithoutTerm
@@ -80,7 +77,7 @@ func (b Bug) String() string {
 		"adopt by value", "acquire on delete", "promote unarmed", "promote after T", "forget before down",
 		"release while running", "down at exit", "hand over early", "unknown is failure", "same timeline number",
 		"clone on a guess", "ignore others", "early health", "never start",
-		"short lease keeps T", "margin of the policy", "fresh without term", "bootstrap unknown", "stale server", "twin timelines", "stale epoch", "stale source", "short vacancy",
+		"short lease keeps T", "fresh without term", "bootstrap unknown", "stale server", "twin timelines", "stale epoch", "stale source", "short vacancy",
 	}
 	return names[b]
 }

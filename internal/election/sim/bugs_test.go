@@ -40,7 +40,6 @@ func controls() []deliberate {
 		{bug: BugEarlyHealth, check: []string{OneHealthy}, kinds: []string{"hang loop", "hang loop", "isolate"}, tune: func(c *Config) { c.Drift, c.TTL, c.Tags = 256, 15*time.Second, nil }},
 		{bug: BugNeverStart, check: []string{Lively}, kinds: []string{"kill postmaster"}},
 		{bug: BugShortLeaseKeepsT, check: []string{TimeFence, ExpiryRelease, OneWriter}, kinds: []string{"change ttl", "kill agent", "isolate"}},
-		{bug: BugMarginOfPolicy, check: []string{NoNeedless}, kinds: []string{"change ttl"}},
 		{bug: BugStaleEpoch, from: 220, check: []string{Lively}, kinds: []string{"freeze fencer", "freeze fencer", "isolate", "cut from store"}, tune: func(c *Config) { c.TTL, c.FaultEvery, c.KeepFencer = 3*time.Second, 2*time.Second, true }},
 		{bug: BugStaleSource, from: 75, check: []string{NoGuess}, kinds: []string{"reinit", "reinit", "reinit", "isolate"}, tune: func(c *Config) { c.TTL, c.FaultEvery, c.WatchLag = 3*time.Second, 2*time.Second, 40*time.Second }},
 		{bug: BugShortVacancy, check: []string{ExpiryRelease, OneWriter}, kinds: []string{"delete leader", "delete leader", "change ttl", "change ttl", "cut from store", "cut from store", "kill agent"}, tune: func(c *Config) { c.TTL, c.FaultEvery = 20*time.Second, 2*time.Second }},

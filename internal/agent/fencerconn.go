@@ -37,7 +37,6 @@ type fencerConn struct {
 	// exited and downed are the last postmasters of which that was reported: an event may overtake
 	// the answer to the start that it belongs to, or be late and speak of an earlier server.
 	exited, downed int
-	askedAt        election.Instant // when the state was last asked for out of doubt
 	// first is closed when the fencer has been reached once.
 	first chan struct{}
 	once  sync.Once
@@ -267,12 +266,6 @@ func (g *fencerConn) start(ctx context.Context, spec fencer.StartSpec) error {
 		return err
 	})
 	if err != nil {
-		if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, fencer.ErrClosed) {
-			// The request may still be on its way: until the fencer says otherwise, a server may come up.
-			g.mu.Lock()
-			g.state.Busy = true
-			g.mu.Unlock()
-		}
 		return err
 	}
 	g.mu.Lock()
@@ -337,20 +330,6 @@ func (g *fencerConn) waitDown(ctx context.Context) error {
 			g.refresh(ctx)
 		}
 		t.Stop()
-	}
-}
-
-// doubt asks the fencer again when it has been said for a while that the server is going down or
-// coming up: the event that ends that may have been lost with a connection.
-func (g *fencerConn) doubt(ctx context.Context) {
-	g.mu.Lock()
-	due := Now()-g.askedAt > time.Second
-	if due {
-		g.askedAt = Now()
-	}
-	g.mu.Unlock()
-	if due {
-		g.refresh(ctx)
 	}
 }
 

@@ -202,7 +202,10 @@ func (a *Agent) acquire(ctx context.Context, v election.View, reign election.Rei
 	if err != nil {
 		return err
 	}
-	reign.Lease = lease
+	if a.keeper.givingAway(v.Own.Revision) {
+		return nil // the key is gone because it was given away
+	}
+	reign.Lease, reign.TTL = lease, ttl
 	res, err := a.store.Apply(ctx, dcs.AcquireLeader(v.Self.Name, lease, v.Store.Cluster, reign))
 	if err != nil {
 		return fmt.Errorf("acquire the leader key: %w", err)
@@ -215,6 +218,12 @@ func (a *Agent) acquire(ctx context.Context, v election.View, reign election.Rei
 		return nil
 	}
 	a.metrics.write()
+	if term := a.keeper.term(); term != res.RaftTerm {
+		// The keep-alive may have been answered by a leader that was none any more. The key hangs on
+		// the own lease, so it is adopted, with a proof of its own.
+		a.log.Info("leader key acquired in another raft term than the lease was renewed in")
+		return nil
+	}
 	a.log.Info("leader key acquired", zap.Int64("revision", res.Revision), zap.Uint64("epoch", reign.Epoch))
 	return a.keeper.take(ctx, election.Own{Revision: res.Revision, Lease: lease, Epoch: reign.Epoch, Sent: sent, TTL: ttl}, false)
 }
@@ -235,6 +244,11 @@ func (a *Agent) release(ctx context.Context, why string) error {
 			rec.Checkpoint, rec.Timeline = end, c.Timeline
 			a.facts.with(func(f *facts) { s := dcs.WithOptime(f.cluster.Status, c.Checkpoint); status = &s })
 		}
+	}
+	// Disarmed first: the fencer does that behind any start that is still under way, and refuses if
+	// that made the server writable.
+	if err := a.guard.disarm(ctx, a.keeper.armed()); err != nil {
+		return fmt.Errorf("release the leader key: %w", err)
 	}
 	a.keeper.giveAway(own.Revision)
 	res, err := a.store.Apply(ctx, dcs.ReleaseLeader(own.Revision, rec, status))

@@ -125,7 +125,7 @@ func policyOf(c *config.Config, d config.Dynamic, e config.EffectivePostgres) el
 		StandbyCluster:      d.StandbyCluster != nil,
 		UseSlots:            e.UseSlots,
 		FailsafeMode:        d.FailsafeMode,
-		SynchronousMode:     d.SynchronousMode != config.SyncOff,
+		Sync:                syncPolicyOf(d),
 	}
 }
 
@@ -166,4 +166,20 @@ func (f *facts) finishCommand(id uint64, outcome string) {
 		delete(f.answers, id)
 		ch <- outcome // buffered by one
 	}
+}
+
+// syncPolicyOf is the part of the synchronous modes.
+func syncPolicyOf(d config.Dynamic) election.SyncPolicy {
+	p := election.SyncPolicy{
+		Strict: d.SynchronousModeStrict, Nodes: d.SynchronousNodeCount,
+		MaximumLag: uint64(max(0, d.MaximumLagOnSyncnode)),
+	}
+	switch d.SynchronousMode {
+	case config.SyncOn:
+		p.Mode = election.SyncOn
+	case config.SyncQuorum:
+		p.Mode = election.SyncQuorum
+	default:
+	}
+	return p
 }

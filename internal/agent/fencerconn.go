@@ -37,6 +37,10 @@ type fencerConn struct {
 	// exited and downed are the last postmasters of which that was reported: an event may overtake
 	// the answer to the start that it belongs to, or be late and speak of an earlier server.
 	exited, downed int
+	askedAt        election.Instant // when the state was last asked for out of doubt
+	// told counts what changed the state here: an answer about the state that was overtaken by an
+	// event, or by a call of our own, is old news.
+	told uint64
 	// first is closed when the fencer has been reached once.
 	first chan struct{}
 	once  sync.Once
@@ -131,6 +135,7 @@ func (g *fencerConn) connect(ctx context.Context) (*fencer.Client, fencer.State,
 func (g *fencerConn) event(ev fencer.Event) {
 	log := g.a.log.With(zap.Int("pid", ev.Pid), zap.String("fencer_reason", ev.Reason))
 	g.mu.Lock()
+	g.told++
 	switch ev.Kind {
 	case fencer.EventExited:
 		g.exited = ev.Pid
@@ -200,6 +205,7 @@ func (g *fencerConn) arm(ctx context.Context, t fencer.Token) (uint64, error) {
 		return 0, err
 	}
 	g.mu.Lock()
+	g.told++
 	g.state.Armed, g.state.Token = true, t
 	g.state.LastEpoch = max(g.state.LastEpoch, t.Epoch)
 	g.ackAt = Now()
@@ -234,6 +240,7 @@ func (g *fencerConn) renew(ctx context.Context, epoch uint64, revision int64, un
 		return err
 	}
 	g.mu.Lock()
+	g.told++
 	g.state.Token.Until, g.state.Token.LeaderRevision = until, revision
 	g.ackAt = Now()
 	g.mu.Unlock()
@@ -250,6 +257,7 @@ func (g *fencerConn) disarm(ctx context.Context, epoch uint64) error {
 		return err
 	}
 	g.mu.Lock()
+	g.told++
 	g.state.Armed = false
 	g.mu.Unlock()
 	return nil
@@ -258,6 +266,7 @@ func (g *fencerConn) disarm(ctx context.Context, epoch uint64) error {
 func (g *fencerConn) start(ctx context.Context, spec fencer.StartSpec) error {
 	var pid int
 	g.mu.Lock()
+	g.told++
 	g.exited, g.downed = 0, 0 // process ids come back, in a container soon
 	g.mu.Unlock()
 	err := g.call(ctx, func(ctx context.Context, c *fencer.Client) error {
@@ -266,9 +275,16 @@ func (g *fencerConn) start(ctx context.Context, spec fencer.StartSpec) error {
 		return err
 	})
 	if err != nil {
+		if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, fencer.ErrClosed) {
+			// The request may still be on its way: until the fencer says otherwise, a server may come up.
+			g.mu.Lock()
+			g.state.Busy = true
+			g.mu.Unlock()
+		}
 		return err
 	}
 	g.mu.Lock()
+	g.told++
 	switch pid {
 	case g.downed:
 		g.state.Postmaster, g.dying = 0, false
@@ -333,9 +349,28 @@ func (g *fencerConn) waitDown(ctx context.Context) error {
 	}
 }
 
-// refresh asks the fencer for its state.
+// doubt asks the fencer again when it has been said for a while that the server is going down or
+// coming up: the event that ends that may have been lost with a connection.
+func (g *fencerConn) doubt(ctx context.Context) {
+	g.mu.Lock()
+	due := Now()-g.askedAt > time.Second
+	if due {
+		g.askedAt = Now()
+	}
+	g.mu.Unlock()
+	if due {
+		g.refresh(ctx)
+	}
+}
+
+// refresh asks the fencer for its state. If something changed it meanwhile, the answer may be older
+// and is not taken: a server that went down in between would seem to run for ever, and one that was
+// started in between to be down.
 func (g *fencerConn) refresh(ctx context.Context) {
 	var st fencer.State
+	g.mu.Lock()
+	told := g.told
+	g.mu.Unlock()
 	err := g.call(ctx, func(ctx context.Context, c *fencer.Client) error {
 		var err error
 		st, err = c.State(ctx)
@@ -345,9 +380,12 @@ func (g *fencerConn) refresh(ctx context.Context) {
 		return
 	}
 	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.told != told {
+		return
+	}
 	g.state = st
 	g.dying = st.Busy
-	g.mu.Unlock()
 }
 
 func sleepCtx(ctx context.Context, d time.Duration) bool {

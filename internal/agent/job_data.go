@@ -127,13 +127,19 @@ func (a *Agent) finishBootstrap(ctx context.Context, v election.View, cfg *confi
 		return err
 	}
 	var seen election.Cluster
-	a.facts.with(func(f *facts) { seen = f.cluster })
-	reign := election.Reign{Epoch: seen.Reign.Epoch + 1, Holder: v.Self.Name, NextTimeline: 1, Lease: lease}
+	var configRevision int64
+	a.facts.with(func(f *facts) {
+		seen = f.cluster
+		if kv, ok := f.snapshot.Get(dcs.KeyConfig); ok {
+			configRevision = kv.ModRevision
+		}
+	})
+	reign := election.Reign{Epoch: seen.Reign.Epoch + 1, Holder: v.Self.Name, NextTimeline: 1, Lease: lease, TTL: ttl}
 	fctx, cancel := context.WithTimeout(ctx, storeCall)
 	defer cancel()
 	res, err := a.store.Apply(fctx, dcs.BootstrapFinish(dcs.FinishSpec{
 		Self: v.Self.Name, Lease: lease, Claim: claim, SystemID: strconv.FormatUint(sysid, 10),
-		Config: raw, Seen: seen, Reign: reign,
+		Config: raw, ConfigRevision: configRevision, Seen: seen, Reign: reign,
 	}))
 	if err != nil {
 		return fmt.Errorf("publish the new cluster: %w", err)
@@ -256,7 +262,7 @@ func (a *Agent) rewind(ctx context.Context, v election.View, act election.Rewind
 	if err := a.shutdown(ctx, true); err != nil {
 		return fmt.Errorf("rewind: %w", err)
 	}
-	if err := a.stillDestructive(v); err != nil {
+	if err := a.stillDestructive(ctx, v); err != nil {
 		return err
 	}
 	a.setState(election.StateCreating)
@@ -301,7 +307,7 @@ func (a *Agent) clone(ctx context.Context, v election.View, act election.Clone) 
 	if err := a.shutdown(ctx, true); err != nil {
 		return fmt.Errorf("clone: %w", err)
 	}
-	if err := a.stillDestructive(v); err != nil {
+	if err := a.stillDestructive(ctx, v); err != nil {
 		return err
 	}
 	if err := a.proveSource(ctx, v, src); err != nil {
@@ -359,10 +365,19 @@ func (a *Agent) moveAside() error {
 
 // stillDestructive observes and decides again right before data is touched: the title may have
 // come, or the leader gone, since the plan was made.
-func (a *Agent) stillDestructive(v election.View) error {
+func (a *Agent) stillDestructive(ctx context.Context, v election.View) error {
 	now := a.view()
 	if now.Own.Held() {
 		return errors.New("this member holds the leader key now; its data is not touched")
+	}
+	pctx, cancel := context.WithTimeout(ctx, storeCall)
+	defer cancel()
+	p, err := a.store.Prove(pctx)
+	if err != nil {
+		return fmt.Errorf("the data is not touched while it is not known who leads: %w", err)
+	}
+	if !p.Present || p.Leader.ModRevision != v.Store.Cluster.Leader.ModRevision {
+		return errors.New("the leader changed since this was decided; the data is not touched")
 	}
 	l := now.Store.Cluster.Leader
 	if !l.Present || l.ModRevision != v.Store.Cluster.Leader.ModRevision {

@@ -174,6 +174,7 @@ func (a *Agent) giveKey(ctx context.Context, v election.View, act election.HandO
 			Reign: election.Reign{
 				Epoch: c.Reign.Epoch + 1, Holder: act.Candidate, ParentTimeline: ctl.Timeline,
 				NextTimeline: max(c.Reign.NextTimeline, ctl.Timeline) + 1, LSN: end, Lease: offer.Lease,
+				TTL: max(v.Policy.TTL, c.Reign.TTL),
 			},
 		})
 	}

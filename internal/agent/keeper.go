@@ -36,6 +36,7 @@ type keeper struct {
 	// that is not resolved, nothing writable starts under it.
 	giving int64
 	asked  time.Duration // ttl that the lease was asked with
+	raft   uint64        // raft term of the last keep-alive; zero: not known
 
 	kick chan struct{}
 	// settled is closed when it is known whether the fencer's token is still a title.
@@ -170,6 +171,7 @@ func (k *keeper) prove(ctx context.Context, lease election.LeaseID, revision int
 		return 0, false, fmt.Errorf("prove ownership: raft term changed from %d to %d in between", ka.RaftTerm, p.RaftTerm)
 	}
 	k.a.heard()
+	k.setTerm(p.RaftTerm)
 	if revision != 0 && (!p.Present || p.Leader.ModRevision != revision || p.Leader.Lease != lease) {
 		k.a.contradicted(p)
 		return 0, false, nil
@@ -253,6 +255,7 @@ func (k *keeper) proveOnce(ctx context.Context, lease election.LeaseID, own elec
 			return 0, !errors.Is(err, dcs.ErrLeaseNotFound), ignore(err, dcs.ErrLeaseNotFound)
 		}
 		k.a.heard()
+		k.setTerm(ka.RaftTerm)
 		return ka.TTL, true, nil
 	}
 }

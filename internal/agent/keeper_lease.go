@@ -10,7 +10,21 @@ import (
 
 	"github.com/pgha/pgha/internal/dcs"
 	"github.com/pgha/pgha/internal/election"
+	"github.com/pgha/pgha/internal/fencer"
 )
+
+// term is the raft term in which the lease was last kept alive.
+func (k *keeper) term() uint64 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.raft
+}
+
+func (k *keeper) setTerm(term uint64) {
+	k.mu.Lock()
+	k.raft = term
+	k.mu.Unlock()
+}
 
 // grant makes a lease.
 func (k *keeper) grant(ctx context.Context, ttl time.Duration) error {
@@ -73,7 +87,16 @@ func (k *keeper) changeTTL(ctx context.Context, ttl time.Duration) {
 	own := k.own
 	k.mu.Unlock()
 	if own.Held() {
-		res, err := k.a.store.Apply(cctx, dcs.RehangLeader(k.a.name(), g.ID, own.Revision, k.a.reign()))
+		reign := k.a.reign()
+		reign.TTL = g.TTL
+		if err := k.shorten(cctx, own, sent, g.TTL); err != nil {
+			k.mu.Lock()
+			k.lease, k.leaseTTL, k.leaseSent, k.asked = before, beforeTTL, beforeSent, 0
+			k.mu.Unlock()
+			k.a.log.Warn("leader key not moved to the lease with the new ttl", zap.Error(err))
+			return
+		}
+		res, err := k.a.store.Apply(cctx, dcs.RehangLeader(k.a.name(), g.ID, own.Revision, reign))
 		if err == nil && !res.Done || errors.Is(err, dcs.ErrUnavailable) {
 			k.mu.Lock()
 			k.lease, k.leaseTTL, k.leaseSent, k.asked = before, beforeTTL, beforeSent, 0
@@ -97,6 +120,30 @@ func (k *keeper) changeTTL(ctx context.Context, ttl time.Duration) {
 	k.now()
 }
 
+// shorten brings the fencer's deadline forward before the key hangs on a shorter lease. A renewal
+// never moves it back, so this takes a new epoch: without it the fencer would let a server whose
+// agent dies now write on beyond the new lease's end.
+func (k *keeper) shorten(ctx context.Context, own election.Own, sent election.Instant, ttl time.Duration) error {
+	next := election.Own{Sent: sent, TTL: ttl}
+	k.mu.Lock()
+	epoch := k.armEpoch
+	k.mu.Unlock()
+	st, _ := k.a.guard.snapshot()
+	if epoch == 0 || !st.Armed || st.Token.Until <= next.FenceAt(k.margin()) {
+		return nil
+	}
+	epoch, err := k.a.guard.arm(ctx, fencer.Token{
+		Lease: int64(own.Lease), LeaderRevision: own.Revision, Until: next.FenceAt(k.margin()),
+	})
+	if err != nil {
+		return fmt.Errorf("bring the deadline forward: %w", err)
+	}
+	k.mu.Lock()
+	k.armEpoch = epoch
+	k.mu.Unlock()
+	return nil
+}
+
 // fresh makes sure that the lease was proven a moment ago, before it is put under a key.
 func (k *keeper) fresh(ctx context.Context) (lease election.LeaseID, sent election.Instant, ttl time.Duration, err error) {
 	k.mu.Lock()
@@ -105,7 +152,7 @@ func (k *keeper) fresh(ctx context.Context) (lease election.LeaseID, sent electi
 	if lease == 0 {
 		return 0, 0, 0, errors.New("no lease yet")
 	}
-	if Now()-sent < ttl/10 {
+	if Now()-sent < ttl/10 && k.term() != 0 {
 		return lease, sent, ttl, nil
 	}
 	sent = Now()
@@ -114,7 +161,7 @@ func (k *keeper) fresh(ctx context.Context) (lease election.LeaseID, sent electi
 		return 0, 0, 0, fmt.Errorf("keep-alive: %w", err)
 	}
 	k.mu.Lock()
-	k.leaseSent, k.leaseTTL = sent, ka.TTL
+	k.leaseSent, k.leaseTTL, k.raft = sent, ka.TTL, ka.RaftTerm
 	k.mu.Unlock()
 	return lease, sent, ka.TTL, nil
 }

@@ -13,6 +13,13 @@ import (
 	"github.com/pgha/pgha/internal/fencer"
 )
 
+// armed is the epoch that the fencer was armed with for this title.
+func (k *keeper) armed() uint64 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.armEpoch
+}
+
 // claimRevision is the revision of the bootstrap claim this life of the agent made, zero if none.
 func (k *keeper) claimRevision() int64 {
 	k.mu.Lock()

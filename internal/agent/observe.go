@@ -125,6 +125,7 @@ func (a *Agent) examine(ctx context.Context, prev election.Local) (l election.Lo
 	case pid != 0:
 		a.examineServer(ctx, prev, &l, &obs, &answering, &problem)
 	case dying:
+		a.guard.doubt(ctx)
 		l.Server, l.Role, l.SystemID = election.ServerDying, prev.Role, prev.SystemID
 		return l, obs, false, ""
 	default:

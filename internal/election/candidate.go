@@ -18,7 +18,7 @@ func ineligible(v *View) string {
 		return "it is tagged nofailover"
 	case v.Policy.StandbyCluster:
 		return "the configuration asks for a standby cluster, which this version does not lead"
-	case v.Policy.SynchronousMode:
+	case v.Policy.Sync.Mode != SyncOff:
 		return "synchronous_mode is asked for, which this version cannot honour"
 	case !v.Fencer.Alive:
 		return "its fencer does not answer"

@@ -55,6 +55,51 @@ type SyncState struct {
 	Quorum      int
 	Standbys    []string // sorted
 	ModRevision int64
+	// Electorate is pgha's own part of the key. Nil: a Patroni wrote the key last, which drops the
+	// part, so that no takeover by votes may believe it (safety review, hole 18).
+	Electorate *Electorate
+}
+
+// Active says that synchronous replication is in force as far as a failover is concerned (row D-57).
+func (s SyncState) Active() bool { return s.Leader != "" }
+
+// Electorate says whose votes a takeover needs. It is published by the leader, and compared by its
+// revision in the transaction that takes over.
+type Electorate struct {
+	// Epoch of the reign that published it.
+	Epoch uint64
+	// LeaderData names the leader's copy of the data: that copy holds every commit the leader ever
+	// acknowledged, so that it may lead again without votes.
+	LeaderData string
+	// Sets: a takeover needs the quorum of each of them. One in the steady state; several while the
+	// set changes or a new reign has not yet inherited all commits of the last one (safety review,
+	// hole 3). None: nobody but the leader may lead.
+	Sets []VoterSet
+}
+
+// VoterSet is a set of members together with how many commits wait for and how many votes a takeover
+// needs. Wait + Quorum = len(Voters) + 1, unless the set only inherits: then Wait is zero.
+type VoterSet struct {
+	Voters []Voter // sorted by name
+	Wait   int
+	Quorum int
+}
+
+// Voter is one member with the copy of the data that counts: a vote with another copy is none
+// (safety review, hole 9).
+type Voter struct{ Name, Data string }
+
+// Vote is the decoded pgha/vote/<name> key: this member has frozen, and its log ends at LSN. It hangs
+// on no lease and outlives its agent.
+type Vote struct {
+	Name string
+	Data string
+	// Epoch and LeaderRevision are the reign it was cast against.
+	Epoch          uint64
+	LeaderRevision int64
+	Timeline       Timeline
+	LSN            LSN
+	ModRevision    int64
 }
 
 // Status is the decoded status key (rows D-62 to D-68).
@@ -130,6 +175,7 @@ type Cluster struct {
 	Reign       Reign
 	Release     Release
 	Offers      []Offer
+	Votes       []Vote
 	History     []TimelineRecord
 	HistorySeen bool // the key exists
 	HistoryRev  int64
@@ -153,6 +199,16 @@ func (c Cluster) Member(name string) (Member, bool) {
 		}
 	}
 	return Member{}, false
+}
+
+// Vote finds the vote of a member.
+func (c Cluster) Vote(name string) (Vote, bool) {
+	for _, vote := range c.Votes {
+		if vote.Name == name {
+			return vote, true
+		}
+	}
+	return Vote{}, false
 }
 
 // Offer finds the offer of a member.

@@ -27,16 +27,22 @@ type Own struct {
 	Epoch    uint64
 	Sent     Instant
 	TTL      time.Duration
+	// Promised is when the round of failsafe promises was begun that every member gave last; each
+	// promised not to race for TTL from then on. It stands beside Sent.
+	Promised Instant
 }
+
+// since is the later of the two moments that the title's time is counted from.
+func (o Own) since() Instant { return max(o.Sent, o.Promised) }
 
 // Held says that there is a title at all; whether it is still good is a matter of time.
 func (o Own) Held() bool { return o.Revision != 0 }
 
 // DemoteAt is when the agent gives up by itself.
-func (o Own) DemoteAt(margin time.Duration) Instant { return o.Sent + o.TTL - 2*o.sound(margin) }
+func (o Own) DemoteAt(margin time.Duration) Instant { return o.since() + o.TTL - 2*o.sound(margin) }
 
 // FenceAt is when the fencer silences the server.
-func (o Own) FenceAt(margin time.Duration) Instant { return o.Sent + o.TTL - o.sound(margin) }
+func (o Own) FenceAt(margin time.Duration) Instant { return o.since() + o.TTL - o.sound(margin) }
 
 // sound is the margin, but never below the floor for the time to live that the store granted: that
 // may be longer than the configured one, which the margin was made for (a lowered ttl that has not

@@ -95,6 +95,8 @@ type Member struct {
 	PghaVersion string
 	// Incarnation changes with each start of the agent process.
 	Incarnation string
+	// DataID names the member's copy of the data; empty: not known.
+	DataID string
 	// CheckpointAfterPromote is No while the server, freshly promoted, has not yet written a
 	// checkpoint on its new timeline (row D-32): pg_rewind from it would see the old one.
 	CheckpointAfterPromote Tristate

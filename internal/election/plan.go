@@ -78,11 +78,52 @@ type AskLease struct{ Lease LeaseID }
 // AcquireLeader tries to create the leader key under the own lease.
 type AcquireLeader struct{ Reign Reign }
 
+// TakeOver replaces the leader key, or creates it, by the frozen votes that it names: one transaction
+// compares the leader key, the sync key, the reign and each vote counted, and publishes the
+// electorate that inherits the old one.
+type TakeOver struct {
+	Reign Reign
+	// Over is the revision of the leader key that is replaced; zero: the key is absent.
+	Over  int64
+	Votes []Vote
+	Sync  SyncState
+}
+
+// SetSync makes a setting of synchronous_standby_names the one in force, and proves that.
+type SetSync struct{ Setting SyncSetting }
+
+// WriteSync publishes whose votes a takeover needs, over the version that was seen.
+type WriteSync struct{ State SyncState }
+
+// DeleteSync removes the sync key: synchronous replication was switched off.
+type DeleteSync struct{}
+
+// FreezeServer records durably that this member stops following the holder of a leader key, stops
+// its walreceiver and its restore, and proves it.
+type FreezeServer struct {
+	Epoch          uint64
+	LeaderRevision int64
+	Leader         string
+}
+
+// CastVote publishes where the frozen log ends.
+type CastVote struct{ Vote Vote }
+
+// WithdrawVote deletes the own vote while the leader it was cast against still leads. Only when that
+// is known to be done may the server follow again.
+type WithdrawVote struct{ Revision, LeaderRevision int64 }
+
+// Thaw removes the freeze record; the server follows again by the next decision.
+type Thaw struct{ Why string }
+
+// AskPromises asks every member of the failsafe set not to race (rows H 5.5).
+type AskPromises struct{ Members []FailsafeMember }
+
 // AdoptHandOver takes up the leader key that was handed over to this member's offered lease.
 type AdoptHandOver struct{ Revision int64 }
 
-// Promote arms the fencer and makes the running standby writable.
-type Promote struct{}
+// Promote arms the fencer and makes the running standby writable. Sync is in force before that.
+type Promote struct{ Sync SyncSetting }
 
 // StartPrimary arms the fencer and starts the server as the primary it was.
 type StartPrimary struct{}
@@ -112,6 +153,8 @@ type ForgetLeader struct{}
 type HandOver struct {
 	Candidate     string
 	OfferRevision int64
+	// Sync is what the sync key becomes with the hand-over; nil leaves it (asynchronous mode).
+	Sync *SyncState
 }
 
 // OfferLease publishes "hand the leader key to my lease", for this leader revision.
@@ -170,7 +213,7 @@ type WriteStatus struct{ Optime LSN }
 type WriteHistory struct{}
 
 // WriteFailsafe publishes the members that a failsafe round must ask.
-type WriteFailsafe struct{}
+type WriteFailsafe struct{ Members []FailsafeMember }
 
 // RestoreConfig writes the remembered dynamic configuration back to a store that lost it.
 type RestoreConfig struct{}
@@ -187,6 +230,15 @@ func (ProbePeers) String() string          { return "probe peers" }
 func (AskLease) String() string            { return "ask lease" }
 func (AcquireLeader) String() string       { return "acquire leader" }
 func (AdoptHandOver) String() string       { return "adopt hand-over" }
+func (TakeOver) String() string            { return "take over by votes" }
+func (a SetSync) String() string           { return "set synchronous standbys " + a.Setting.String() }
+func (WriteSync) String() string           { return "write sync" }
+func (DeleteSync) String() string          { return "delete sync" }
+func (FreezeServer) String() string        { return "freeze" }
+func (CastVote) String() string            { return "cast vote" }
+func (WithdrawVote) String() string        { return "withdraw vote" }
+func (Thaw) String() string                { return "thaw" }
+func (AskPromises) String() string         { return "ask for promises" }
 func (Promote) String() string             { return "promote" }
 func (StartPrimary) String() string        { return "start primary" }
 func (a StartStandby) String() string      { return "start standby of " + orNobody(a.Upstream) }
@@ -220,6 +272,15 @@ func (WriteInitialize) class() actionClass { return classWrite }
 func (ProbePeers) class() actionClass      { return classLocal }
 func (AskLease) class() actionClass        { return classLocal }
 func (AcquireLeader) class() actionClass   { return classWrite }
+func (TakeOver) class() actionClass        { return classWrite }
+func (SetSync) class() actionClass         { return classLocal }
+func (WriteSync) class() actionClass       { return classWrite }
+func (DeleteSync) class() actionClass      { return classWrite }
+func (FreezeServer) class() actionClass    { return classLocal }
+func (CastVote) class() actionClass        { return classWrite }
+func (WithdrawVote) class() actionClass    { return classWrite }
+func (Thaw) class() actionClass            { return classLocal }
+func (AskPromises) class() actionClass     { return classLocal }
 func (AdoptHandOver) class() actionClass   { return classLocal }
 func (Promote) class() actionClass         { return classJob }
 func (StartPrimary) class() actionClass    { return classJob }
@@ -247,6 +308,16 @@ func (WriteHistory) class() actionClass    { return classWrite }
 func (WriteFailsafe) class() actionClass   { return classWrite }
 func (RestoreConfig) class() actionClass   { return classWrite }
 func (CheckpointNow) class() actionClass   { return classLocal }
+
+func (s SyncSetting) String() string {
+	switch {
+	case s.Wait == 0:
+		return "none"
+	case s.Any:
+		return fmt.Sprintf("any %d of %s", s.Wait, strings.Join(s.Names, ","))
+	}
+	return fmt.Sprintf("%d of %s", s.Wait, strings.Join(s.Names, ","))
+}
 
 // ActionName is the kind of an action without its arguments: a closed set, fit for a label.
 func ActionName(a Action) string {

@@ -20,7 +20,7 @@ func raceRows() []row {
 	return []row{
 		barred("nofailover", "nofailover", func(v *View) { v.Self.Tags.NoFailover = true }),
 		barred("a standby cluster", "standby cluster", func(v *View) { v.Policy.StandbyCluster = true }),
-		barred("synchronous mode", "synchronous_mode", func(v *View) { v.Policy.SynchronousMode = true }),
+		barred("synchronous mode", "synchronous_mode", func(v *View) { v.Policy.Sync.Mode = SyncQuorum }),
 		barred("a silent fencer", "fencer", func(v *View) { v.Fencer.Alive = false }),
 		barred("no lease", "no lease", func(v *View) { v.Lease = 0 }),
 		barred("an unknown system identifier", "system identifier", func(v *View) { v.Local.SystemID = "" }),
@@ -184,7 +184,7 @@ func TestGoldenRace(t *testing.T) {
 			v.Store.Cluster.Sync = SyncState{Leader: "a", Standbys: []string{"b", "c"}}
 		}, false},
 		{"H-042 synchronous mode is not honoured by this version", func(v *View) {
-			v.Policy.SynchronousMode = true
+			v.Policy.Sync.Mode = SyncQuorum
 			v.Store.Cluster.Sync = SyncState{Leader: "a", Standbys: []string{"b", "c"}}
 		}, false},
 		{"H-043, not honoured by this version: synchronous, the former leader is ahead as a standby", func(v *View) {

@@ -135,7 +135,7 @@ func anyView(t *rapid.T) View {
 		MaximumLag: chance(t, "maximum lag", uint64(1<<20), 0), PrimaryStartTimeout: chance(t, "start timeout", 300*time.Second, time.Millisecond, 0),
 		UseRewind: chance(t, "use rewind", true, false), Pause: chance(t, "pause", false, false, true), UseSlots: chance(t, "use slots", true, false),
 		StandbyCluster: chance(t, "standby cluster", false, false, false, true), FailsafeMode: chance(t, "failsafe mode", false, true),
-		SynchronousMode: chance(t, "synchronous", false, false, false, true),
+		Sync: SyncPolicy{Mode: chance(t, "synchronous", SyncOff, SyncOff, SyncOff, SyncQuorum)},
 	}
 	v.Store = Store{
 		Seen: chance(t, "seen", true, true, true, true, false), FreshAt: anyInstant(t, "fresh"), Cluster: anyCluster(t),

@@ -16,7 +16,11 @@ type View struct {
 	Lease  LeaseID
 	Local  Local
 	Fencer Fencer
-	Job    Job
+	// Contact with the leader, as a voter sees it.
+	Contact Contact
+	// Failsafe is the last round of promises that this leader asked for.
+	Failsafe FailsafeRound
+	Job      Job
 	// Results holds the last outcome of each kind of job, sorted by kind.
 	Results []JobResult
 	// Probes are the answers of the last round of questions to the other members, by name.
@@ -48,9 +52,32 @@ type Policy struct {
 	StandbyCluster      bool
 	UseSlots            bool
 	FailsafeMode        bool
-	// SynchronousMode is asked for in the dynamic configuration. This version cannot honour it,
-	// and a leader that cannot must not be one.
-	SynchronousMode bool
+	Sync                SyncPolicy
+}
+
+// SyncMode is the configured kind of synchronous replication.
+type SyncMode uint8
+
+// The modes. SyncOn waits for all of a few chosen standbys, SyncQuorum for any few of all.
+const (
+	SyncOff SyncMode = iota
+	SyncOn
+	SyncQuorum
+)
+
+// SyncPolicy is the configuration of the synchronous modes.
+type SyncPolicy struct {
+	Mode SyncMode
+	// Strict: commits wait even when no standby is left (synchronous_mode_strict).
+	Strict bool
+	// Nodes is synchronous_node_count, at least 1: how many standbys a commit waits for.
+	Nodes int
+	// MaximumLag is maximum_lag_on_syncnode in bytes, zero: none (row H-130).
+	MaximumLag uint64
+	// Silence is how long a leader must be unreachable before its voters freeze.
+	Silence time.Duration
+	// TimeOnly switches takeovers by frozen votes off (pgha.takeover: time).
+	TimeOnly bool
 }
 
 // Store is what is known of the consensus store.
@@ -166,6 +193,12 @@ type Local struct {
 	// SlotMembers are the members, by name, for which a replication slot exists here; sorted.
 	SlotMembers []string
 	SlotsKnown  bool
+	// DataID names this copy of the data: it is random and replaced by each clone and rewind.
+	DataID string
+	// Sync is the state of synchronous replication of the own primary.
+	Sync LocalSync
+	// Freeze is what this member did to its server in order to vote.
+	Freeze Freeze
 	// PromotedCheckpoint: Yes when pg_control shows the running timeline (row D-32).
 	PromotedCheckpoint Tristate
 }
@@ -175,6 +208,61 @@ type Walsender struct {
 	Name  string
 	State string
 	LSN   LSN // flushed there
+	// SyncState is the server's word: async, potential, sync or quorum.
+	SyncState string
+}
+
+// LocalSync is synchronous_standby_names as this server has it.
+type LocalSync struct {
+	Known bool
+	// Setting that the files hold and the server was told to load.
+	Setting SyncSetting
+	// Foreign: the server's value is not one that pgha wrote.
+	Foreign bool
+	// InForce: the present setting is proven to be what backends and walsenders go by (safety
+	// review, hole 13). Barrier is the end of the log that was read after that: commits that did
+	// not wait by this setting lie before it.
+	InForce bool
+	Barrier LSN
+}
+
+// SyncSetting is the content of synchronous_standby_names. The zero value waits for nobody.
+type SyncSetting struct {
+	// Any: any Wait of the names; otherwise the first Wait of them.
+	Any   bool
+	Wait  int
+	Names []string // sorted
+}
+
+// Freeze is the local side of a vote. The record is on disk before anything is frozen.
+type Freeze struct {
+	// Recorded, with the reign it is against.
+	Recorded       bool
+	Epoch          uint64
+	LeaderRevision int64
+	// Proven: no walreceiver runs, restore is off and the startup process has read that. Only then
+	// are Timeline and LSN the end of the log, which moves no more.
+	Proven   bool
+	Timeline Timeline
+	LSN      LSN
+	// Since is when the freeze was begun; Fruitless counts the freezes in a row that came to nothing,
+	// LastThaw is when the last of them ended.
+	Since     Instant
+	Fruitless int
+	LastThaw  Instant
+	// RestoreOff: the archive stays off until this member streams from the new leader (hole 17).
+	RestoreOff bool
+}
+
+// Contact is what this member's own questions to the leader came to. It is only kept in the
+// synchronous modes.
+type Contact struct {
+	// Revision of the leader key whose holder is asked.
+	Revision int64
+	// HeardAt is when the question was sent that its agent or its server last answered.
+	HeardAt Instant
+	// Silent counts the questions in a row that neither agent nor server answered.
+	Silent int
 }
 
 // Fencer is what the fencer last acknowledged.
@@ -185,6 +273,9 @@ type Fencer struct {
 	Until Instant
 	// AckAt is when it last acknowledged a renewal.
 	AckAt Instant
+	// PromiseUntil: this member has promised a primary without a store not to race before that
+	// (safety review, hole 15). Zero: no promise.
+	PromiseUntil Instant
 }
 
 // JobKind names a long local piece of work. At most one runs at a time.
@@ -252,6 +343,19 @@ func (v *View) Result(kind JobKind) JobResult {
 	return JobResult{Kind: kind}
 }
 
+// FailsafeRound is a round of questions by a leader that cannot reach the store.
+type FailsafeRound struct {
+	// Members that were asked: those of the failsafe key of FailsafeRev, which this leader wrote or
+	// confirmed in this reign. Asking while a round runs.
+	Members     []FailsafeMember
+	FailsafeRev int64
+	Asking      bool
+	// DoneAt is when the last round ended; Refused names the first member that did not promise, and
+	// why. Empty: all did, and Own.Promised moved.
+	DoneAt  Instant
+	Refused string
+}
+
 // Probes is one round of questions put to the other members.
 type Probes struct {
 	// StartedAt and DoneAt bound the round; DoneAt zero while it runs. A round ends when all have
@@ -281,8 +385,9 @@ type Probe struct {
 	NoFailover     bool
 	Priority       int
 	WatchdogFailed bool
-	// SeesLeader is the name this member streams from right now; empty when it streams not.
-	Streaming bool
+	Streaming      bool
+	// Lost is the revision of the leader key whose holder this member has lost sight of; zero: none.
+	Lost int64
 }
 
 // CommandKind is what an operator may ask of one member.

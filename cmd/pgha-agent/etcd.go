@@ -136,11 +136,8 @@ func lockFile(path string) (*os.File, bool, error) {
 	return f, true, nil
 }
 
-// How often it is looked whether the embedded etcd runs, and how soon it is started again.
-const (
-	etcdLook    = 2 * time.Second
-	etcdRestart = 500 * time.Millisecond
-)
+// etcdLook is how long an etcd that was started gets to take its lock.
+const etcdLook = 2 * time.Second
 
 // superviseEtcd keeps the embedded etcd of this node running, as a process that outlives the agent.
 func (p *parts) superviseEtcd(ctx context.Context, c *config.Config, path string, log *zap.Logger) <-chan struct{} {
@@ -151,27 +148,45 @@ func (p *parts) superviseEtcd(ctx context.Context, c *config.Config, path string
 	}
 	go func() {
 		defer close(done)
-		for wait := time.Duration(0); ; wait = etcdLook {
-			t := time.NewTimer(wait)
+		for {
 			select {
 			case <-ctx.Done():
-				t.Stop()
 				return
-			case <-t.C:
+			case err := <-etcdEnded(c):
+				if err != nil {
+					log.Error("embedded etcd not watched", zap.Error(err))
+				} else if err := startEtcd(c, path); err != nil {
+					log.Error("embedded etcd not started", zap.Error(err))
+				} else {
+					log.Info("embedded etcd started", zap.String("data_dir", c.Pgha.Etcd.DataDir))
+				}
 			}
-			lock, free, err := lockFile(etcdLock(c))
-			if err != nil || !free {
-				continue
-			}
-			_ = lock.Close()
-			if err := startEtcd(c, path); err != nil {
-				log.Error("embedded etcd not started", zap.Error(err))
-			} else {
-				log.Info("embedded etcd started", zap.String("data_dir", c.Pgha.Etcd.DataDir))
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(etcdLook):
 			}
 		}
 	}()
 	return done
+}
+
+// etcdEnded tells when nobody holds the lock of the etcd member any more. Waiting for the lock itself
+// costs nothing while etcd runs, and its end is known at once. The wait is not called off: it ends
+// with this process at the latest.
+func etcdEnded(c *config.Config) <-chan error {
+	ended := make(chan error, 1)
+	go func() {
+		f, err := os.OpenFile(etcdLock(c), os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o600)
+		if err == nil {
+			for err = syscall.EINTR; errors.Is(err, syscall.EINTR); {
+				err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX)
+			}
+			_ = f.Close()
+		}
+		ended <- err
+	}()
+	return ended
 }
 
 // startEtcd starts the member in a session of its own, with its log beside the fencer's.

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -13,6 +14,10 @@ import (
 
 // settleTime is when the start is over and its pages are not needed any more.
 const settleTime = 10 * time.Second
+
+// fixProcs keeps the number of processors that the runtime found. Said explicitly, it is not looked
+// for again every second for ever, which would be the most frequent thing an idle agent does.
+func fixProcs() { runtime.GOMAXPROCS(runtime.GOMAXPROCS(0)) }
 
 // trimMemory gives back what only the start needed: heap, and the pages of the program file that
 // initialization touched (the program carries a whole etcd server that the agent never runs). Those

@@ -142,6 +142,7 @@ func serve(ctx context.Context, c *config.Config, who owner, path string, f flag
 		cancel()
 		<-etcdDone
 	}()
+	fixProcs()
 	sigs := make(chan os.Signal, 4)
 	signal.Notify(sigs, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1)
 	defer signal.Stop(sigs)
@@ -168,6 +169,7 @@ func serve(ctx context.Context, c *config.Config, who owner, path string, f flag
 				// The server, the fencer and the key stay; the next agent takes them up. SIGUSR1 is
 				// for a service manager that can name another signal for a restart than for a stop.
 				notify(log, daemon.SdNotifyStopping)
+				parts.agent.HandsOff(ctx)
 				acancel()
 			default:
 				stopping = true

@@ -11,6 +11,7 @@ import (
 
 	"github.com/pgha/pgha/internal/dcs"
 	"github.com/pgha/pgha/internal/election"
+	"github.com/pgha/pgha/internal/fencer"
 )
 
 // keeper alone keeps the agent's lease alive and proves that the leader key is still the one this
@@ -98,6 +99,26 @@ func (k *keeper) holdPaused(ctx context.Context) {
 	}
 }
 
+// HandsOff is called before an agent ends that leaves a paused cluster's server running (row H-180):
+// nobody will renew the fencer's deadline meanwhile, so it is lifted. The token stays with the fencer
+// for the agent that comes next.
+func (a *Agent) HandsOff(ctx context.Context) {
+	if !a.paused() || a.guard.isDown() {
+		return
+	}
+	hctx, cancel := context.WithTimeout(ctx, 2*fencerCall)
+	defer cancel()
+	err := a.guard.policy(hctx, fencer.PolicyObserve)
+	if err == nil {
+		err = a.guard.disarm(hctx, a.keeper.armed())
+	}
+	if err != nil {
+		a.log.Warn("paused: the fencer keeps its deadline, and will silence the server then", zap.Error(err))
+		return
+	}
+	a.log.Warn("paused: the server runs on without agent or fence; start the agent before the pause ends")
+}
+
 // now asks for a round at once.
 func (k *keeper) now() {
 	select {
@@ -118,7 +139,8 @@ func (k *keeper) settle(ctx context.Context) {
 		k.armEpoch = tok.Epoch
 		k.mu.Unlock()
 	}
-	if !st.Armed || tok.LeaderRevision == 0 || tok.Lease == 0 {
+	left := st.Policy == fencer.PolicyObserve // by an agent that ended during a pause
+	if !st.Armed && !left || tok.LeaderRevision == 0 || tok.Lease == 0 {
 		return
 	}
 	for Now() < tok.Until && ctx.Err() == nil {
@@ -142,10 +164,19 @@ func (k *keeper) settle(ctx context.Context) {
 		k.own = election.Own{
 			Revision: tok.LeaderRevision, Lease: election.LeaseID(tok.Lease), Epoch: tok.Epoch, Sent: sent, TTL: ttl,
 		}
-		k.armEpoch = tok.Epoch
+		if st.Armed {
+			k.armEpoch = tok.Epoch
+		} else {
+			k.armEpoch = 0
+		}
 		own := k.own
 		k.mu.Unlock()
 		k.a.log.Info("leadership taken up again after a restart of the agent", zap.Int64("leader_revision", tok.LeaderRevision))
+		if !st.Armed {
+			if _, err := k.ensureArmed(ctx); err != nil {
+				k.a.log.Error("fencer not armed again", zap.Error(err))
+			}
+		}
 		k.extend(ctx, own)
 		return
 	}
@@ -227,7 +258,7 @@ func (k *keeper) round(ctx context.Context) time.Duration {
 			return retry
 		}
 	}
-	if k.wantsTTL(ttl) && !claim && k.a.jobs.kind() == election.JobNone {
+	if k.wantsTTL(ttl) && !claim && k.a.jobs.kind() == election.JobNone && !k.a.offering() {
 		k.changeTTL(ctx, ttl)
 	}
 	return max(every-(Now()-sent), 10*time.Millisecond)
@@ -291,7 +322,13 @@ func (k *keeper) extend(ctx context.Context, own election.Own) bool {
 	epoch := k.armEpoch
 	k.mu.Unlock()
 	if epoch == 0 {
-		return true // not armed yet: nothing can be writable
+		// Not armed yet, so nothing can be writable. But a member that has no fencer cannot come to
+		// lead either: its title must run out.
+		_, alive := k.a.guard.snapshot()
+		if alive {
+			k.prolong(own)
+		}
+		return alive
 	}
 	rctx, cancel := context.WithTimeout(ctx, max(own.TTL/6, fencerPatience))
 	defer cancel()
@@ -300,13 +337,19 @@ func (k *keeper) extend(ctx context.Context, own election.Own) bool {
 		k.a.guard.unresponsive(err)
 		return false
 	}
+	k.prolong(own)
+	return true
+}
+
+// prolong lets the title count from a new proof.
+func (k *keeper) prolong(own election.Own) {
 	k.mu.Lock()
 	if k.own.Held() && k.own.Revision == own.Revision {
-		k.own.Sent, k.own.TTL = own.Sent, own.TTL
+		k.own.Sent, k.own.TTL = max(k.own.Sent, own.Sent), min(k.own.TTL, own.TTL)
+		k.own.Promised = max(k.own.Promised, own.Promised)
 	}
 	k.mu.Unlock()
 	k.a.refreshLeaderUntil()
-	return true
 }
 
 // titleFresh says that the title's own line lies ahead, so that nothing need hold the fencer back.

@@ -87,37 +87,56 @@ func (k *keeper) changeTTL(ctx context.Context, ttl time.Duration) {
 	own := k.own
 	k.mu.Unlock()
 	if own.Held() {
-		reign := k.a.reign()
-		reign.TTL = g.TTL
-		if err := k.shorten(cctx, own, sent, g.TTL); err != nil {
-			k.mu.Lock()
-			k.lease, k.leaseTTL, k.leaseSent, k.asked = before, beforeTTL, beforeSent, 0
-			k.mu.Unlock()
-			k.a.log.Warn("leader key not moved to the lease with the new ttl", zap.Error(err))
-			return
-		}
-		res, err := k.a.store.Apply(cctx, dcs.RehangLeader(k.a.name(), g.ID, own.Revision, reign))
-		if err == nil && !res.Done || errors.Is(err, dcs.ErrUnavailable) {
-			k.mu.Lock()
-			k.lease, k.leaseTTL, k.leaseSent, k.asked = before, beforeTTL, beforeSent, 0
-			k.mu.Unlock()
-			k.a.log.Warn("leader key not moved to the lease with the new ttl", zap.Error(err))
-			return
-		}
+		revision, err := k.rehang(ctx, own, g, sent)
 		if err != nil {
-			// Done or not, the snapshot will show it: a key on the own lease is adopted.
-			k.a.log.Warn("it is not known whether the leader key moved to the lease with the new ttl", zap.Error(err))
+			k.mu.Lock()
+			k.lease, k.leaseTTL, k.leaseSent, k.asked = before, beforeTTL, beforeSent, 0
+			k.mu.Unlock()
+			k.a.log.Warn("leader key not moved to the lease with the new ttl", zap.Error(err))
 			return
 		}
 		k.mu.Lock()
 		if k.own.Revision == own.Revision {
-			k.own.Revision, k.own.Lease, k.own.TTL, k.own.Sent = res.Revision, g.ID, g.TTL, sent
+			k.own.Revision, k.own.Lease, k.own.TTL, k.own.Sent = revision, g.ID, g.TTL, sent
 		}
 		k.mu.Unlock()
 		k.refreshToken(ctx)
 	}
 	k.a.facts.with(func(f *facts) { f.memberStale = true })
 	k.now()
+}
+
+// rehang hangs the leader key on a new lease. An answer that was lost is looked for until the old title
+// is over: the key hangs on one of the two leases, and only that one may be kept alive.
+func (k *keeper) rehang(ctx context.Context, own election.Own, g dcs.Grant, sent election.Instant) (int64, error) {
+	reign := k.a.reign()
+	reign.TTL = g.TTL
+	if err := k.shorten(ctx, own, sent, g.TTL); err != nil {
+		return 0, err
+	}
+	txn := dcs.RehangLeader(k.a.name(), g.ID, own.Revision, reign)
+	for {
+		actx, cancel := context.WithTimeout(ctx, storeCall)
+		res, err := k.a.store.Apply(actx, txn)
+		var p dcs.Proof
+		if err == nil && !res.Done {
+			p, err = k.a.store.Prove(actx)
+		}
+		cancel()
+		switch {
+		case err == nil && res.Done:
+			return res.Revision, nil
+		case err == nil && p.Present && p.Leader.Lease == g.ID:
+			return p.Leader.ModRevision, nil // an earlier try was carried out
+		case err == nil:
+			return 0, errors.New("something changed meanwhile")
+		case Now() >= own.DemoteAt(k.margin()):
+			return 0, err
+		}
+		if !sleepCtx(ctx, 100*time.Millisecond) {
+			return 0, ctx.Err()
+		}
+	}
 }
 
 // shorten brings the fencer's deadline forward before the key hangs on a shorter lease. A renewal

@@ -218,3 +218,11 @@ func (a *Agent) margin() time.Duration {
 	a.facts.with(func(f *facts) { d = config.Margin(f.dynamic.TTL, f.cfg.Pgha.SafetyMargin) })
 	return d
 }
+
+// offering says that this member has offered its lease for a hand-over: the key may come to hang on
+// it at any moment, so it is not exchanged for another.
+func (a *Agent) offering() bool {
+	var offered bool
+	a.facts.with(func(f *facts) { _, offered = f.cluster.Offer(f.cfg.Name) })
+	return offered
+}

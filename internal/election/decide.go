@@ -167,6 +167,22 @@ func jobRules() []rule {
 			},
 		},
 		{
+			id: "job.compare_moot",
+			doc: "The history is being compared with a leader that leads no more: the comparison, which may wait long for a " +
+				"node that is cut off, is called off, because the race for the key is on.",
+			when: func(v *View) bool {
+				c := v.Store.Cluster
+				return v.Job.Kind == JobCompare && !v.Job.Cancelling && v.Job.For != 0 && c.Revision > v.Job.For &&
+					c.Leader.ModRevision != v.Job.For
+			},
+			then: func(v *View) Plan {
+				return Plan{
+					Reason:  "the leader " + v.Job.Detail + " leads no more, the comparison with it is moot",
+					Actions: []Action{CancelJob{Why: "its leader leads no more"}},
+				}
+			},
+		},
+		{
 			id:   "job.running",
 			doc:  "A local job runs; its end is the next news.",
 			when: func(v *View) bool { return v.Job.Kind != JobNone },

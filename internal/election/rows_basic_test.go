@@ -89,6 +89,19 @@ func jobRows() []row {
 			name: "a clone goes on while nobody leads", view: downStandby(), rule: "job.running",
 			with: func(v *View) { clone(v); v.Store.Cluster.Leader = Leader{} },
 		},
+		{
+			name: "a comparison is called off when its leader leads no more", view: downStandby(), rule: "job.compare_moot",
+			with: func(v *View) {
+				v.Job = Job{Kind: JobCompare, Detail: "a", For: v.Store.Cluster.Leader.ModRevision}
+				v.Store.Cluster.Revision++
+				v.Store.Cluster.Leader = Leader{}
+			},
+			want: []Action{CancelJob{Why: "its leader leads no more"}},
+		},
+		{
+			name: "a comparison with the present leader goes on", view: downStandby(), rule: "job.running",
+			with: func(v *View) { v.Job = Job{Kind: JobCompare, Detail: "a", For: v.Store.Cluster.Leader.ModRevision} },
+		},
 	}
 }
 

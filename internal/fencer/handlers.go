@@ -225,7 +225,11 @@ func (s *server) disarm(epoch uint64) error {
 	if err != nil {
 		return err
 	}
-	if err := s.notWritable(); err != nil {
+	s.mu.Lock()
+	paused := s.d.Policy == PolicyObserve
+	s.mu.Unlock()
+	// A paused cluster is the operator's: the writable server may be left to itself.
+	if err := s.notWritable(); err != nil && !paused {
 		return err
 	}
 	s.mu.Lock()

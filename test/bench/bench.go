@@ -39,11 +39,13 @@ func (b *bench) all(ctx context.Context, r *result) error {
 		return err
 	}
 	if b.o.idle > 0 {
-		rest, err := b.rest(ctx)
-		if err != nil {
-			return err
+		for _, measure := range []func(context.Context) (idle, error){b.unasked, b.asked} {
+			rest, err := measure(ctx)
+			if err != nil {
+				return err
+			}
+			r.Idle = append(r.Idle, rest)
 		}
-		r.Idle = append(r.Idle, rest)
 	}
 	for _, f := range faultTable() {
 		if !slices.Contains(b.o.faults, f.name) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -13,6 +14,8 @@ type idle struct {
 	Mode cluster.Mode  `json:"mode"`
 	TTL  time.Duration `json:"ttl_ns"`
 	Span time.Duration `json:"span_ns"`
+	// Checked: HAProxy asked every member for its health meanwhile, eleven times a second.
+	Checked bool `json:"checked"`
 	// Per member: the agent's and the fencer's processor time in the span and memory at its end.
 	Members []idleMember `json:"members"`
 	// EtcdWrites in the span. Keep-alives of leases are no writes.
@@ -51,12 +54,33 @@ func usage(m *cluster.Member, kind cluster.Kind) (cpu time.Duration, rss int64, 
 	return cpu, rss, nil
 }
 
-// rest measures a span in which the cluster must stay as it is.
-func (b *bench) rest(ctx context.Context) (idle, error) {
+// unasked is rest while nobody asks the members for their health.
+func (b *bench) unasked(ctx context.Context) (idle, error) {
 	primary, err := b.c.WaitHealthy(ctx, b.standbys(), time.Minute)
 	if err != nil {
 		return idle{}, err
 	}
+	goOn, err := b.c.Proxy.Stand()
+	if err != nil {
+		return idle{}, err
+	}
+	out, err := b.rest(ctx, primary)
+	return out, errors.Join(err, goOn())
+}
+
+// asked is rest while HAProxy checks the members.
+func (b *bench) asked(ctx context.Context) (idle, error) {
+	primary, err := b.c.WaitHealthy(ctx, b.standbys(), time.Minute)
+	if err != nil {
+		return idle{}, err
+	}
+	out, err := b.rest(ctx, primary)
+	out.Checked = true
+	return out, err
+}
+
+// rest measures a span in which the cluster must stay as it is.
+func (b *bench) rest(ctx context.Context, primary *cluster.Member) (idle, error) {
 	out := idle{Mode: b.mode, TTL: b.ttl}
 	start := make(map[string][2]time.Duration)
 	for _, m := range b.c.Members {
@@ -71,7 +95,7 @@ func (b *bench) rest(ctx context.Context) (idle, error) {
 	if err != nil {
 		return out, err
 	}
-	// Nothing is asked of the members meanwhile: HAProxy's checks are load enough.
+	// Nothing is asked of the members by this program meanwhile.
 	begin := cluster.Mono()
 	if err := b.c.Holds(ctx, b.o.idle, "agents run", func(context.Context) (bool, string) {
 		return primary.Running(), "the primary's agent ended"

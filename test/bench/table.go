@@ -22,7 +22,7 @@ func (r *result) print(w io.Writer) {
 			median(s.Outages).Milliseconds(), slices.Max(s.Outages).Milliseconds(), s.Lost, s.Acked, s.Overlaps)
 	}
 	if len(r.Idle) > 0 {
-		line("\nmode\tttl\tmember\trole\tagent CPU s/min\tagent memory\tfencer CPU s/min\tfencer memory\tetcd writes/min\t\n")
+		line("\nmode\tttl\tchecks\tmember\trole\tagent CPU s/min\tagent memory\tfencer CPU s/min\tfencer memory\tetcd writes/min\t\n")
 	}
 	for _, i := range r.Idle {
 		perMinute := float64(time.Minute) / float64(i.Span)
@@ -31,7 +31,11 @@ func (r *result) print(w io.Writer) {
 			if n == 0 {
 				writes = fmt.Sprintf("%.1f", float64(i.EtcdWrites)*perMinute)
 			}
-			line("%s\t%s\t%s\t%s\t%.2f\t%s\t%.2f\t%s\t%s\t\n", i.Mode, i.TTL, m.Name, m.Role,
+			checks := "no"
+			if i.Checked {
+				checks = "yes"
+			}
+			line("%s\t%s\t%s\t%s\t%s\t%.3f\t%s\t%.2f\t%s\t%s\t\n", i.Mode, i.TTL, checks, m.Name, m.Role,
 				m.AgentCPU.Seconds()*perMinute, humanize.IBytes(uint64(m.AgentRSS)),
 				m.FencerCPU.Seconds()*perMinute, humanize.IBytes(uint64(m.FencerRSS)), writes)
 		}

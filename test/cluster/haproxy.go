@@ -8,6 +8,8 @@ import (
 	"strings"
 	"text/template"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Proxy is HAProxy in front of the run.
@@ -109,3 +111,12 @@ func (p *Proxy) PrimaryAddress() string { return fmt.Sprintf("%s:%d", p.Address,
 
 // ReplicaAddress is where clients read.
 func (p *Proxy) ReplicaAddress() string { return fmt.Sprintf("%s:%d", p.Address, p.ReplicaPort) }
+
+// Stand makes the proxy stand still until the function it returns is called: nobody asks the agents
+// for their health meanwhile.
+func (p *Proxy) Stand() (goOn func() error, err error) {
+	if err := p.proc.proc.Signal(unix.SIGSTOP); err != nil {
+		return nil, fmt.Errorf("stop the proxy: %w", err)
+	}
+	return func() error { return p.proc.proc.Signal(unix.SIGCONT) }, nil
+}

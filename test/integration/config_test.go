@@ -58,6 +58,24 @@ func TestConfiguration(t *testing.T) {
 		s.ok(s.WaitFor(s.ctx, noticeTime, "no pause anywhere", s.paused(false)))
 		s.settle()
 	})
+	s.chapter("the agent of a paused primary is stopped and started: its server never hears of it", func(s *story) {
+		primary := s.settle()
+		s.patch(map[string]any{"pause": true})
+		s.ok(s.WaitFor(s.ctx, noticeTime, "pause everywhere", s.paused(true)))
+		server := primary.PostmasterPID()
+		s.ok(primary.Stop(s.ctx))
+		s.ok(s.Holds(s.ctx, 2*s.Options.TTL, "the server runs on without its agent", func(ctx context.Context) (bool, string) {
+			_, err := primary.SQL(ctx, "CREATE TABLE IF NOT EXISTS paused_writes ()")
+			return !primary.Running() && primary.PostmasterPID() == server && server != 0 && err == nil, fmt.Sprint(err)
+		}))
+		s.ok(primary.Start())
+		s.ok(s.WaitRole(s.ctx, primary, "primary", noticeTime))
+		s.patch(map[string]any{"pause": nil})
+		s.ok(s.WaitFor(s.ctx, noticeTime, "no pause anywhere", s.paused(false)))
+		if now := s.settle(); now != primary || now.PostmasterPID() != server {
+			s.Errorf("primary %s with server %d, now %s with server %d", primary.Name, server, now.Name, now.PostmasterPID())
+		}
+	})
 }
 
 func parameters(values map[string]any) map[string]any {

@@ -32,8 +32,13 @@ func (busyNode) State() *restapi.State {
 	at := time.Date(2031, 5, 4, 1, 0, 0, 0, time.UTC)
 	return &restapi.State{
 		Name: "c", Scope: "demo", Version: "4.1.4", PghaVersion: "0.1.0",
-		Server: restapi.ServerState{State: election.StateCreating, Role: "replica"},
-		Job:    &restapi.Job{Kind: "clone", Detail: "from a", Started: time.Hour - time.Minute, Done: 1 << 30, Total: 4 << 30, Rate: 100 << 20},
+		Server: restapi.ServerState{
+			State: election.StateCreating, Role: "replica",
+			Frozen: &restapi.Frozen{Epoch: 7, LeaderRevision: 50, Since: time.Hour - 2*time.Second, Proven: true, Voted: true, Timeline: 2, LSN: 0x4000000},
+		},
+		LostLeader: 50, Fencer: restapi.FencerState{PromiseUntil: time.Hour + 3*time.Second},
+		Sync: restapi.SyncState{Voters: []string{"b"}, Wait: 1, Quorum: 1, InForce: election.No},
+		Job:  &restapi.Job{Kind: "clone", Detail: "from a", Started: time.Hour - time.Minute, Done: 1 << 30, Total: 4 << 30, Rate: 100 << 20},
 		Decisions: []restapi.Decision{
 			{At: at, Rule: "older", Reason: "first"},
 			{At: at.Add(time.Second), Rule: "newer", Reason: "second", Change: "a leader", Actions: []string{"clone"}, Result: "running"},
@@ -76,12 +81,16 @@ func TestRealAgentAnswersAreUnderstood(t *testing.T) {
 	at := time.Date(2031, 5, 4, 1, 0, 0, 0, time.UTC)
 	wantWhy := whyDocument{
 		Name: "c", Now: ruleNow{Rule: "newer", Reason: "second", AgeMS: 1000, Problems: []string{"slow disk"}},
+		bonds: bonds{
+			Frozen:     &frozenView{Epoch: 7, LeaderRevision: 50, AgeMS: 2000, Proven: true, Voted: true, Timeline: 2, LSN: 0x4000000},
+			LostLeader: 50, PromiseMS: 3000, Sync: &syncLeaderDoc{Voters: []string{"b"}, Wait: 1, Quorum: 1, InForce: "no"},
+		},
 		Decisions: []decision{
 			{At: at.Add(time.Second), Rule: "newer", Reason: "second", Change: "a leader", Actions: []string{"clone"}, Result: "running"},
 			{At: at, Rule: "older", Reason: "first", Actions: []string{}},
 		},
 	}
-	if diff := cmp.Diff(wantWhy, why); diff != "" {
+	if diff := cmp.Diff(wantWhy, why, cmp.AllowUnexported(whyDocument{})); diff != "" {
 		t.Errorf("why (-want +got):\n%s", diff)
 	}
 	st, err := s.statusOf(t.Context(), m)

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/pgha/pgha/internal/config"
@@ -186,16 +185,6 @@ func (c *cluster) patroniMembers() []string {
 		}
 	}
 	return names
-}
-
-// inSync says whether the sync key lists the member. Names compare without case (row D-58).
-func (c *cluster) inSync(name string) bool {
-	for _, s := range c.Sync.Standbys {
-		if strings.EqualFold(s, name) {
-			return true
-		}
-	}
-	return false
 }
 
 // displayRole is the role word of row R-064.

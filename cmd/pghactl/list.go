@@ -161,6 +161,9 @@ func printCluster(w io.Writer, v *clusterView, opt listOptions) {
 	if opt.extended {
 		printDetails(w, v)
 	}
+	if v.Electorate != nil {
+		paragraph(w, "Synchronous: ", v.Electorate.sentence())
+	}
 	if v.Switchover != nil {
 		paragraph(w, "", "Switchover scheduled at "+v.Switchover.At.Format(time.RFC3339)+
 			prefixed(" from ", v.Switchover.From)+prefixed(" to ", v.Switchover.To))

@@ -30,6 +30,7 @@ type problem struct {
 func findProblems(c *cluster) []problem {
 	problems := clusterProblems(c)
 	problems = append(problems, syncProblems(c)...)
+	problems = append(problems, voteProblems(c)...)
 	problems = append(problems, absentProblems(c)...)
 	for _, m := range c.members {
 		problems = append(problems, memberProblems(c, m)...)
@@ -96,7 +97,7 @@ func syncProblems(c *cluster) []problem {
 	if c.config.syncMode == "" || !c.Leader.Present {
 		return nil
 	}
-	if c.Sync.Leader != "" && len(c.Sync.Standbys) > 0 {
+	if c.hasVoters() {
 		return nil
 	}
 	p := problem{

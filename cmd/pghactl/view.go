@@ -11,21 +11,23 @@ import (
 // cluster (OUTPUT.md). Fields are only ever added.
 
 type clusterView struct {
-	Cluster       string         `json:"cluster"`
-	Namespace     string         `json:"namespace"`
-	SystemID      string         `json:"system_id,omitempty"`
-	Bootstrap     string         `json:"bootstrap"`
-	Leader        string         `json:"leader,omitempty"`
-	LeaderLSN     string         `json:"leader_lsn,omitempty"`
-	Pause         bool           `json:"pause"`
-	Synchronous   string         `json:"synchronous_mode"`
-	SyncStandbys  []string       `json:"sync_standbys,omitempty"`
-	Members       []memberView   `json:"members"`
-	Switchover    *scheduledView `json:"scheduled_switchover,omitempty"`
-	Problems      []problem      `json:"problems"`
-	StandbyOf     bool           `json:"standby_cluster,omitempty"`
-	StoreRevision int64          `json:"store_revision"`
-	source        *cluster       // not part of the output
+	Cluster       string          `json:"cluster"`
+	Namespace     string          `json:"namespace"`
+	SystemID      string          `json:"system_id,omitempty"`
+	Bootstrap     string          `json:"bootstrap"`
+	Leader        string          `json:"leader,omitempty"`
+	LeaderLSN     string          `json:"leader_lsn,omitempty"`
+	Pause         bool            `json:"pause"`
+	Synchronous   string          `json:"synchronous_mode"`
+	SyncStandbys  []string        `json:"sync_standbys,omitempty"`
+	Electorate    *electorateView `json:"electorate,omitempty"`
+	Votes         []voteView      `json:"votes,omitempty"`
+	Members       []memberView    `json:"members"`
+	Switchover    *scheduledView  `json:"scheduled_switchover,omitempty"`
+	Problems      []problem       `json:"problems"`
+	StandbyOf     bool            `json:"standby_cluster,omitempty"`
+	StoreRevision int64           `json:"store_revision"`
+	source        *cluster        // not part of the output
 }
 
 type memberView struct {
@@ -75,7 +77,9 @@ func viewOf(c *cluster, s settings) *clusterView {
 		v.Synchronous = "off"
 	} else {
 		v.SyncStandbys = c.Sync.Standbys
+		v.Electorate = viewOfElectorate(c)
 	}
+	v.Votes = standingVotes(c)
 	if c.Leader.Present {
 		v.Leader = c.Leader.Name
 	}

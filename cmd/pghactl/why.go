@@ -31,12 +31,13 @@ type decision struct {
 
 // memberWhy is what one member answered, or why it did not.
 type memberWhy struct {
-	Member    string     `json:"member"`
-	Role      string     `json:"role"`
-	State     string     `json:"state"`
-	Reachable bool       `json:"reachable"`
-	Now       *ruleNow   `json:"now,omitempty"` // the plan in force
-	Error     string     `json:"error,omitempty"`
+	Member    string   `json:"member"`
+	Role      string   `json:"role"`
+	State     string   `json:"state"`
+	Reachable bool     `json:"reachable"`
+	Now       *ruleNow `json:"now,omitempty"` // the plan in force
+	Error     string   `json:"error,omitempty"`
+	bonds
 	Decisions []decision `json:"decisions"` // newest first
 }
 
@@ -191,6 +192,7 @@ func (s *session) askWhy(ctx context.Context, c *cluster, members []member, last
 			if doc.Now.Rule != "" {
 				answer.Now = &doc.Now
 			}
+			answer.bonds = doc.bonds
 			answer.Decisions = append(answer.Decisions, doc.Decisions[:min(last, len(doc.Decisions))]...)
 			answers[i] = answer
 			return nil
@@ -214,8 +216,9 @@ func (s *session) askRole(ctx context.Context, m member, answer *memberWhy) {
 
 // whyDocument is the body of GET /pgha/why.
 type whyDocument struct {
-	Name      string     `json:"name"`
-	Now       ruleNow    `json:"now"`
+	Name string  `json:"name"`
+	Now  ruleNow `json:"now"`
+	bonds
 	Decisions []decision `json:"decisions"`
 }
 
@@ -250,6 +253,7 @@ func printWhy(w io.Writer, answer memberWhy) {
 			paragraph(w, "    problem: ", p)
 		}
 	}
+	answer.print(w)
 	if len(answer.Decisions) == 0 {
 		fmt.Fprintln(w, "  no decision yet")
 	}

@@ -51,8 +51,28 @@ func (a *Agent) short(ctx context.Context, v election.View, act election.Action)
 	case election.AskLease:
 		a.once(ctx, "ask lease", storeCall, func(ctx context.Context) error { return a.askLease(ctx, act.Lease) })
 	case election.AcquireLeader:
-		a.once(ctx, "acquire leader", storeCall, func(ctx context.Context) error { return a.acquire(ctx, v, act.Reign) })
+		a.once(ctx, acquireKey, storeCall, func(ctx context.Context) error { return a.acquire(ctx, v, act) })
+	case election.TakeOver:
+		a.once(ctx, takeOverKey, storeCall, func(ctx context.Context) error { return a.takeOver(ctx, v, act) })
+	case election.FreezeServer:
+		a.prepareSlots(ctx, v)
+		a.once(ctx, "freeze", freezeTime, func(ctx context.Context) error { return a.freezeServer(ctx, act) })
+	case election.CastVote:
+		a.castVote(ctx, v, act.Vote)
+	case election.WithdrawVote:
+		a.withdrawVote(ctx, v, act)
+	case election.Thaw:
+		a.once(ctx, "thaw", storeCall, func(ctx context.Context) error { return a.thaw(ctx, act.Why) })
+	case election.SetSync:
+		a.changeSync(ctx, v, act.Setting)
+	case election.AskPromises:
+		a.once(ctx, "ask for promises", storeCall+fencerCall, func(ctx context.Context) error { return a.askPromises(ctx, v, act.Members) })
+	case election.WriteFailsafe:
+		a.once(ctx, "write failsafe", storeCall, func(ctx context.Context) error { return a.writeFailsafe(ctx, v, act.Members) })
 	case election.AdoptHandOver:
+		if a.taking() {
+			return // the watch was faster than the answer, whose arrival is news
+		}
 		a.once(ctx, "adopt hand-over", storeCall, func(ctx context.Context) error { return a.keeper.adopt(ctx, act.Revision) })
 	case election.ReleaseLeader:
 		a.once(ctx, "release leader", storeCall, func(ctx context.Context) error { return a.release(ctx, act.Why) })
@@ -100,7 +120,14 @@ func (a *Agent) storeWrite(ctx context.Context, v election.View, act election.Ac
 		if v.Own.Held() {
 			txn = dcs.WriteInitialize(own, c.Initialize, v.Local.SystemID)
 		}
+	case election.WriteSync:
+		a.writeSync(ctx, v, dcs.WriteSync(own, c.Sync.ModRevision, act.State))
+		return
+	case election.DeleteSync:
+		a.writeSync(ctx, v, dcs.DeleteSync(own, c.Sync.ModRevision))
+		return
 	case election.OfferLease:
+		a.prepareSlots(ctx, v)
 		txn = dcs.PutOffer(election.Offer{Name: v.Self.Name, Lease: v.Lease, Incarnation: a.opt.Incarnation, For: act.For})
 	case election.WithdrawOffer:
 		txn = dcs.WithdrawOffer(v.Self.Name, act.Revision)
@@ -138,6 +165,20 @@ func (a *Agent) storeWrite(ctx context.Context, v election.View, act election.Ac
 		a.metrics.write()
 		return nil
 	})
+}
+
+// The short actions that take the leader key.
+const (
+	acquireKey  = "acquire leader"
+	takeOverKey = "take over"
+)
+
+// taking says that a transaction that takes the leader key has not been answered yet. Taking the title up
+// from the store's news as well would arm the fencer twice, and the first promotion would come to nothing.
+func (a *Agent) taking() bool {
+	_, acquires := a.inflight.Load(acquireKey)
+	_, takes := a.inflight.Load(takeOverKey)
+	return acquires || takes
 }
 
 // echoTime is how long a write that was done is waited for in the watch before it is made again.
@@ -197,16 +238,23 @@ func (a *Agent) askLease(ctx context.Context, lease election.LeaseID) error {
 
 // acquire tries to create the leader key. Of an unknown outcome nothing follows: if it was done,
 // the key hangs on the own lease, and the snapshot that shows it leads to title.adopt.
-func (a *Agent) acquire(ctx context.Context, v election.View, reign election.Reign) error {
+func (a *Agent) acquire(ctx context.Context, v election.View, act election.AcquireLeader) error {
+	reign := act.Reign
 	lease, sent, ttl, err := a.keeper.fresh(ctx)
 	if err != nil {
 		return err
 	}
 	if a.keeper.givingAway(v.Own.Revision) {
-		return nil // the key is gone because it was given away
+		// The key is gone because it was given away. An error, so that it is not asked again at once.
+		return errors.New("acquire the leader key: it is not known yet whether it was given away")
 	}
 	reign.Lease, reign.TTL = lease, ttl
-	res, err := a.store.Apply(ctx, dcs.AcquireLeader(v.Self.Name, lease, v.Store.Cluster, reign))
+	// Putting the own key back is no race: the promises were given to this very title.
+	if why := a.race.begin(v.Store.Cluster.Reign.ModRevision, v.Own.Held(), a.promisedUntil); why != "" {
+		return errors.New("acquire the leader key: " + why)
+	}
+	res, err := a.store.Apply(ctx, dcs.AcquireLeaderWithSync(v.Self.Name, lease, v.Store.Cluster, reign, act.Sync))
+	a.race.end(stillOpen(res, err))
 	if err != nil {
 		return fmt.Errorf("acquire the leader key: %w", err)
 	}
@@ -270,6 +318,9 @@ func (a *Agent) release(ctx context.Context, why string) error {
 
 // follow points the running standby at another source.
 func (a *Agent) follow(ctx context.Context, v election.View, act election.Follow) error {
+	if err := a.mayFollow(ctx, v, act); err != nil {
+		return err
+	}
 	if _, err := a.writeFiles(v, true, act.Upstream, act.ConnURL); err != nil {
 		return err
 	}
@@ -284,6 +335,28 @@ func (a *Agent) follow(ctx context.Context, v election.View, act election.Follow
 	a.facts.with(func(f *facts) { f.reloadOwed = false })
 	a.lookNow()
 	return nil
+}
+
+// mayFollow compares histories before a running standby is pointed at another source: by its timeline's
+// number alone it could stream from one whose history is not its own (safety review, hole 10). What has
+// diverged is left to the rules.
+func (a *Agent) mayFollow(ctx context.Context, v election.View, act election.Follow) error {
+	if act.ConnURL == "" || v.Local.Server != election.ServerRunning {
+		return nil
+	}
+	src, err := postgres.ParseSource(act.Upstream, act.ConnURL)
+	if err != nil {
+		return err
+	}
+	d, err := a.pg.CanFollow(ctx, src)
+	switch {
+	case err != nil:
+		return fmt.Errorf("follow %s: %w", act.Upstream, err)
+	case d.Verdict == postgres.VerdictStreamable:
+		return nil
+	}
+	a.takeDivergence(v, act.Upstream, d)
+	return fmt.Errorf("follow %s: %s", act.Upstream, d.Why)
 }
 
 func (a *Agent) owesReload() bool {

@@ -68,8 +68,14 @@ type Agent struct {
 	peered peerRound
 	why    journal
 	echo   echo
-	calls  callbacks
-	etcdAt election.Instant // when etcd was last looked after
+
+	filesMu  sync.Mutex // serializes what writes the server's configuration
+	contact  contact
+	hearing  hearing
+	race     race
+	counters counters
+	calls    callbacks
+	etcdAt   election.Instant // when etcd was last looked after
 
 	leaderUntil atomic.Int64 // election.Instant; zero: not the leader
 	published   atomic.Pointer[publication]
@@ -96,10 +102,12 @@ func New(o Options) (*Agent, error) {
 	a.metrics = newMetrics(o.Registry, o.Version)
 	a.facts.configure(o.Config, firstDynamic(o.Config))
 	a.facts.upstream = loadUpstream(o.Postgres.Options().StateDir)
+	a.loadFreeze()
 	a.keeper = newKeeper(a)
 	a.guard.init(a)
 	a.jobs.init(a)
 	a.caughtUp.init()
+	a.contact.init(o.Peers, o.Config.Name)
 	a.publish()
 	return a, nil
 }
@@ -127,6 +135,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	g.Go(func() error { return a.watchStore(ctx) })
 	g.Go(func() error { return a.keeper.run(ctx) })
 	g.Go(func() error { return a.observeLocal(ctx) })
+	g.Go(func() error { return a.keepContact(ctx) })
 	g.Go(func() error { return a.loop(ctx) })
 	err := g.Wait()
 	a.jobs.cancelAndWait()
@@ -206,6 +215,8 @@ func (a *Agent) loop(ctx context.Context) error {
 		a.tendEtcd(ctx, view)
 		a.tendFencer(ctx, view)
 		a.tendSlots(ctx, view)
+		a.tendFreeze(ctx, view)
+		a.tendVoter(ctx, view)
 		a.dropStaleCommands(view)
 		a.metrics.loop(Now() - start)
 		if plan.Rule == "stop.done" && a.jobs.kind() == election.JobNone {
@@ -253,6 +264,9 @@ func (a *Agent) nextWake(v election.View, p election.Plan) time.Duration {
 	if v.Own.Held() {
 		if left := v.Own.DemoteAt(v.Policy.Margin) - Now(); left > 0 {
 			wake = min(wake, left+time.Millisecond)
+		}
+		if v.Policy.FailsafeMode {
+			wake = min(wake, failsafeWake(v))
 		}
 	}
 	return max(wake, 2*time.Millisecond)

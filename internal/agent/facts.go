@@ -30,6 +30,7 @@ type facts struct {
 	cluster    election.Cluster
 	vacancy    election.Vacancy
 	statusAt   election.Instant
+	syncWrite  election.SyncWrite
 	failoverAt election.Instant
 	storeErr   string
 
@@ -41,6 +42,11 @@ type facts struct {
 	observeErr string
 	upstream   upstreamRecord
 	followedAt election.Instant // when upstream last changed
+
+	sync     syncFacts
+	replicas replicas
+	freeze   election.Freeze
+	failsafe failsafeFacts
 
 	results  []election.JobResult
 	commands []election.Command
@@ -74,8 +80,11 @@ func (f *facts) with(fn func(*facts)) {
 func (a *Agent) view() election.View {
 	own, lease := a.keeper.title()
 	fenced := a.guard.view()
+	promised, _ := a.guard.snapshot()
 	job := a.jobs.view()
 	probes := a.peered.view()
+	heard := a.contact.view()
+	racing := a.race.open()
 	var v election.View
 	a.facts.with(func(f *facts) {
 		v = election.View{
@@ -86,6 +95,9 @@ func (a *Agent) view() election.View {
 			Lease:    lease,
 			Local:    f.local,
 			Fencer:   fenced,
+			Contact:  heard,
+			Failsafe: f.failsafeRound(own),
+			Racing:   racing,
 			Job:      job,
 			Results:  slices.Clone(f.results),
 			Probes:   probes,
@@ -94,9 +106,12 @@ func (a *Agent) view() election.View {
 			Store: election.Store{
 				Seen: f.seen, SeenAt: f.seenAt, FreshAt: f.freshAt,
 				Cluster: f.cluster, Vacancy: f.vacancy, StatusAt: f.statusAt, FailoverAt: f.failoverAt,
+				SyncWrite: f.syncWrite,
 			},
 		}
 		v.Local.ConfigRev = f.appliedConfig
+		v.Local.Sync.InForce = v.Local.Sync.InForce && !f.sync.changing
+		v.Fencer.PromiseUntil = f.promisedUntil(promised)
 	})
 	return v
 }
@@ -172,7 +187,7 @@ func (f *facts) finishCommand(id uint64, outcome string) {
 func syncPolicyOf(d config.Dynamic) election.SyncPolicy {
 	p := election.SyncPolicy{
 		Strict: d.SynchronousModeStrict, Nodes: d.SynchronousNodeCount,
-		MaximumLag: uint64(max(0, d.MaximumLagOnSyncnode)),
+		MaximumLag: uint64(max(0, d.MaximumLagOnSyncnode)), Silence: d.TakeoverSilence, TimeOnly: d.TakeoverTimeOnly,
 	}
 	switch d.SynchronousMode {
 	case config.SyncOn:

@@ -310,6 +310,20 @@ func (g *fencerConn) reload(ctx context.Context) error {
 	return g.call(ctx, func(ctx context.Context, c *fencer.Client) error { return c.Signal(ctx, syscall.SIGHUP) })
 }
 
+// promise records durably that this member does not race before until. Only its return without error
+// means that the record is written.
+func (g *fencerConn) promise(ctx context.Context, until election.Instant) error {
+	err := g.call(ctx, func(ctx context.Context, c *fencer.Client) error { return c.Promise(ctx, until) })
+	if err != nil {
+		return err
+	}
+	g.mu.Lock()
+	g.told++
+	g.state.PromiseUntil = max(g.state.PromiseUntil, until)
+	g.mu.Unlock()
+	return nil
+}
+
 // kill runs the down procedure; it returns when no process is left.
 func (g *fencerConn) kill(ctx context.Context) error {
 	return g.with(ctx, func(ctx context.Context, c *fencer.Client) error { return c.Kill(ctx) })

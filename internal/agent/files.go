@@ -70,6 +70,12 @@ func (a *Agent) writeFiles(v election.View, standby bool, upstream, connURL stri
 	if eff.ManageIdent {
 		spec.Ident = files.PgIdent
 	}
+	if err := a.syncSpec(v, standby, &spec); err != nil {
+		return postgres.Changed{}, err
+	}
+	if v.Store.Cluster.Leader.Present {
+		spec.LeaderRevision = v.Store.Cluster.Leader.ModRevision
+	}
 	rec := upstreamRecord{}
 	if connURL != "" {
 		src, err := postgres.ParseSource(upstream, connURL)
@@ -82,6 +88,8 @@ func (a *Agent) writeFiles(v election.View, standby bool, upstream, connURL stri
 		spec.Upstream = &src
 		rec = upstreamRecord{Name: upstream, ConnURL: connURL}
 	}
+	a.filesMu.Lock()
+	defer a.filesMu.Unlock()
 	changed, err := a.pg.WriteConfig(spec)
 	if err != nil {
 		return changed, err
@@ -96,6 +104,9 @@ func (a *Agent) writeFiles(v election.View, standby bool, upstream, connURL stri
 		f.upstream = rec
 		f.local.Upstream, f.local.UpstreamConnURL = rec.Name, rec.ConnURL
 		f.reloadOwed = f.reloadOwed || changed.Files
+		if connURL != "" || !standby {
+			f.released(spec.LeaderRevision)
+		}
 	})
 	return changed, nil
 }

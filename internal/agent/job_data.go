@@ -33,14 +33,7 @@ func (a *Agent) bootstrap(ctx context.Context, v election.View) (err error) {
 		}
 		cctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), killPatience)
 		defer cancel()
-		if serr := a.shutdown(cctx, false); serr != nil {
-			a.log.Error("server of a failed bootstrap not stopped", zap.Error(serr))
-			return
-		}
-		a.keeper.drop(cctx)
-		if _, cerr := a.store.Apply(cctx, dcs.BootstrapCancel(claim)); cerr != nil {
-			a.log.Warn("bootstrap not cancelled in the store", zap.Error(cerr))
-		}
+		a.undoBootstrap(cctx, claim)
 	}()
 	var cfg *config.Config
 	a.facts.with(func(f *facts) { cfg = f.cfg })
@@ -61,6 +54,36 @@ func (a *Agent) bootstrap(ctx context.Context, v election.View) (err error) {
 		return fmt.Errorf("bootstrap: %w", err)
 	}
 	return a.finishBootstrap(ctx, v, cfg, claim, c.SystemID)
+}
+
+// undoBootstrap ends a bootstrap that failed: its server is stopped, its claim given up. Both are tried
+// again until ctx ends: a fencer that is being replaced comes back soon, and whether the cluster was
+// published after all (its answer lost) is known only when the store has answered, because that answer
+// is what keeps a late publication from coming true.
+func (a *Agent) undoBootstrap(ctx context.Context, claim int64) {
+	for {
+		err := a.shutdown(ctx, false)
+		if err == nil {
+			break
+		}
+		if !sleepCtx(ctx, fencerRetry) {
+			a.log.Error("server of a failed bootstrap not stopped", zap.Error(err))
+			return
+		}
+	}
+	a.keeper.drop(ctx)
+	for {
+		actx, cancel := context.WithTimeout(ctx, storeCall)
+		_, err := a.store.Apply(actx, dcs.BootstrapCancel(claim))
+		cancel()
+		if err == nil {
+			return
+		}
+		if !sleepCtx(ctx, fencerRetry) {
+			a.log.Warn("bootstrap not cancelled in the store", zap.Error(err))
+			return
+		}
+	}
 }
 
 // bootstrapRoles starts the server for itself alone, makes the roles, and stops it cleanly.
@@ -216,16 +239,24 @@ func (a *Agent) compare(ctx context.Context, v election.View, leader string) err
 	if err != nil {
 		return fmt.Errorf("compare with %s: %w", leader, err)
 	}
+	if !a.takeDivergence(v, leader, d) {
+		return fmt.Errorf("compare with %s: %s", leader, d.Why)
+	}
+	return nil
+}
+
+// takeDivergence makes the outcome of a comparison a fact; false: it came to none.
+func (a *Agent) takeDivergence(v election.View, with string, d postgres.Divergence) bool {
 	verdict := map[postgres.Verdict]election.Divergence{
 		postgres.VerdictStreamable: election.DivergenceNone, postgres.VerdictNeedsRewind: election.DivergenceRewind,
 		postgres.VerdictNeedsClone: election.DivergenceClone, postgres.VerdictDifferentSystem: election.DivergenceWrongOwner,
 	}[d.Verdict]
-	a.log.Info("history compared", zap.String("with", leader), zap.String("outcome", d.Why),
+	a.log.Info("history compared", zap.String("with", with), zap.String("outcome", d.Why),
 		zap.Int64("lost_bytes", d.LostBytes), zap.Int("lost_transactions", d.LostTransactions),
 		zap.Uint32("own_timeline", uint32(d.LocalTimeline)), zap.Stringer("own_lsn", d.LocalLSN),
 		zap.Stringer("fork", d.ForkLSN))
 	if verdict == election.DivergenceUnknown {
-		return fmt.Errorf("compare with %s: %s", leader, d.Why)
+		return false
 	}
 	a.facts.with(func(f *facts) {
 		f.local.Divergence, f.local.DivergenceFor = verdict, v.Store.Cluster.Leader.ModRevision
@@ -234,7 +265,7 @@ func (a *Agent) compare(ctx context.Context, v election.View, leader string) err
 	if verdict == election.DivergenceRewind || verdict == election.DivergenceClone {
 		a.metrics.lost(d.LostBytes, d.LostTransactions)
 	}
-	return nil
+	return true
 }
 
 func divergenceWords(d postgres.Divergence) string {

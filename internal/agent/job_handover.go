@@ -171,6 +171,7 @@ func (a *Agent) giveKey(ctx context.Context, v election.View, act election.HandO
 		}
 		txn = dcs.HandOver(dcs.HandOverSpec{
 			LeaderRevision: own.Revision, Offer: offer, Seen: c, Release: rec, Status: &status, ClearFailover: true,
+			Sync: act.Sync,
 			Reign: election.Reign{
 				Epoch: c.Reign.Epoch + 1, Holder: act.Candidate, ParentTimeline: ctl.Timeline,
 				NextTimeline: max(c.Reign.NextTimeline, ctl.Timeline) + 1, LSN: end, Lease: offer.Lease,

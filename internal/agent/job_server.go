@@ -93,12 +93,15 @@ func (a *Agent) startFailure(mark int64) error {
 }
 
 // promote arms the fencer, promotes, and returns when the server is a primary.
-func (a *Agent) promote(ctx context.Context, v election.View) error {
+func (a *Agent) promote(ctx context.Context, v election.View, act election.Promote) error {
 	epoch, err := a.keeper.ensureArmed(ctx)
 	if err != nil {
 		return fmt.Errorf("promote: %w", err)
 	}
 	if err := a.prePromote(ctx); err != nil {
+		return fmt.Errorf("promote: %w", err)
+	}
+	if err := a.readyToLead(ctx, v, act.Sync); err != nil {
 		return fmt.Errorf("promote: %w", err)
 	}
 	if err := a.guard.promote(ctx, epoch); err != nil {

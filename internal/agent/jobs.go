@@ -184,7 +184,7 @@ func (a *Agent) startJob(ctx context.Context, v election.View, act election.Acti
 		fn = func(ctx context.Context) error { return a.startPrimary(ctx, v) }
 	case election.Promote:
 		job.Kind, job.Writable, job.For = election.JobPromote, true, v.Own.Revision
-		fn = func(ctx context.Context) error { return a.promote(ctx, v) }
+		fn = func(ctx context.Context) error { return a.promote(ctx, v, act) }
 	case election.Demote:
 		job.Kind, job.Detail = election.JobDemote, act.Why
 		fn = func(ctx context.Context) error { return a.demote(ctx, v) }

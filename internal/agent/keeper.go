@@ -39,6 +39,10 @@ type keeper struct {
 	asked  time.Duration // ttl that the lease was asked with
 	raft   uint64        // raft term of the last keep-alive; zero: not known
 
+	// arming is held while the fencer is armed or renewed, so that two who need it armed do not end each
+	// other's epoch. It is taken before mu.
+	arming sync.Mutex
+
 	kick chan struct{}
 	// settled is closed when it is known whether the fencer's token is still a title.
 	settled chan struct{}
@@ -72,16 +76,11 @@ func (k *keeper) run(ctx context.Context) error {
 	close(k.settled)
 	for {
 		k.holdPaused(ctx)
+		begun := Now()
 		wait := k.round(ctx)
-		t := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			t.Stop()
-			return ctx.Err()
-		case <-k.kick:
-		case <-t.C:
+		if err := k.rest(ctx, begun, Now()+wait); err != nil {
+			return err
 		}
-		t.Stop()
 	}
 }
 
@@ -171,6 +170,9 @@ func (k *keeper) settle(ctx context.Context) {
 		}
 		own := k.own
 		k.mu.Unlock()
+		if own = k.reclaim(ctx, own); !own.Held() {
+			return
+		}
 		k.a.log.Info("leadership taken up again after a restart of the agent", zap.Int64("leader_revision", tok.LeaderRevision))
 		if !st.Armed {
 			if _, err := k.ensureArmed(ctx); err != nil {
@@ -213,10 +215,15 @@ func (k *keeper) prove(ctx context.Context, lease election.LeaseID, revision int
 // round keeps the lease and proves the title once. It returns how long to wait for the next.
 func (k *keeper) round(ctx context.Context) time.Duration {
 	ttl := k.a.ttl()
-	every := election.RenewEvery(ttl)
 	k.mu.Lock()
-	lease, own, claim := k.lease, k.own, k.claim
+	lease, own, claim, granted := k.lease, k.own, k.claim, k.leaseTTL
 	k.mu.Unlock()
+	every := election.RenewEvery(ttl)
+	for _, shorter := range []time.Duration{granted, own.TTL} {
+		if shorter > 0 { // the lease that counts, not the one that is asked for by now
+			every = min(every, election.RenewEvery(shorter))
+		}
+	}
 	retry := max(every/8, 50*time.Millisecond)
 	if lease == 0 {
 		if err := k.grant(ctx, ttl); err != nil {
@@ -318,9 +325,9 @@ func (k *keeper) bound(own election.Own, ttl time.Duration) time.Duration {
 // or gone lets the title run into its margin, whatever the store says.
 func (k *keeper) extend(ctx context.Context, own election.Own) bool {
 	m := k.margin()
-	k.mu.Lock()
-	epoch := k.armEpoch
-	k.mu.Unlock()
+	k.arming.Lock()
+	defer k.arming.Unlock()
+	epoch := k.armed()
 	if epoch == 0 {
 		// Not armed yet, so nothing can be writable. But a member that has no fencer cannot come to
 		// lead either: its title must run out.

@@ -144,6 +144,8 @@ func (k *keeper) rehang(ctx context.Context, own election.Own, g dcs.Grant, sent
 // agent dies now write on beyond the new lease's end.
 func (k *keeper) shorten(ctx context.Context, own election.Own, sent election.Instant, ttl time.Duration) error {
 	next := election.Own{Sent: sent, TTL: ttl}
+	k.arming.Lock()
+	defer k.arming.Unlock()
 	k.mu.Lock()
 	epoch := k.armEpoch
 	k.mu.Unlock()

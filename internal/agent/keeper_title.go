@@ -33,6 +33,8 @@ func (k *keeper) claimRevision() int64 {
 // refreshToken gives the fencer the title as it is now, under the same epoch, for the agent that
 // comes after a restart: it must find the lease that the key really hangs on.
 func (k *keeper) refreshToken(ctx context.Context) {
+	k.arming.Lock()
+	defer k.arming.Unlock()
 	k.mu.Lock()
 	own, epoch := k.own, k.armEpoch
 	k.mu.Unlock()
@@ -51,6 +53,23 @@ func (k *keeper) take(ctx context.Context, own election.Own, claim bool) error {
 	k.mu.Lock()
 	k.own, k.claim = own, claim
 	k.mu.Unlock()
+	if err := k.armTitle(ctx, own); err != nil {
+		return err
+	}
+	if _, _, soon := k.a.takeoverSet(); soon {
+		k.now() // only a proof of a moment ago lets this member show itself as the leader
+	}
+	k.a.poke()
+	return nil
+}
+
+// armTitle arms the fencer with a title that was just won, unless somebody who needed it armed was faster.
+func (k *keeper) armTitle(ctx context.Context, own election.Own) error {
+	k.arming.Lock()
+	defer k.arming.Unlock()
+	if st, _ := k.a.guard.snapshot(); st.Armed && st.Token.LeaderRevision == own.Revision && st.Token.Epoch == k.armed() {
+		return nil
+	}
 	// The title is there whatever is left of the caller's patience; the call has its own bound.
 	epoch, err := k.a.guard.arm(context.WithoutCancel(ctx), fencer.Token{
 		Lease: int64(own.Lease), LeaderRevision: own.Revision, Until: own.FenceAt(k.margin()),
@@ -63,7 +82,6 @@ func (k *keeper) take(ctx context.Context, own election.Own, claim bool) error {
 		k.armEpoch = epoch
 	}
 	k.mu.Unlock()
-	k.a.poke()
 	return nil
 }
 
@@ -81,11 +99,14 @@ func (k *keeper) adopt(ctx context.Context, revision int64) error {
 	if !ok {
 		return errors.New("the leader key is not on this agent's lease any more")
 	}
+	k.a.facts.with((*facts).adopted)
 	return k.take(ctx, election.Own{Revision: revision, Lease: lease, Sent: sent, TTL: granted}, false)
 }
 
 // ensureArmed gives the fencer the present title again if it does not hold it.
 func (k *keeper) ensureArmed(ctx context.Context) (uint64, error) {
+	k.arming.Lock()
+	defer k.arming.Unlock()
 	k.mu.Lock()
 	own, epoch := k.own, k.armEpoch
 	k.mu.Unlock()
@@ -132,6 +153,10 @@ func (k *keeper) burn(ctx context.Context, own election.Own) (kept bool, err err
 		If:   []dcs.Cmp{{Key: dcs.KeyLeader, Kind: dcs.CmpModRevision, Revision: own.Revision}},
 		Then: []dcs.Op{{Key: dcs.KeyLeader, Value: []byte(k.a.name()), Lease: own.Lease}},
 	}
+	if r := k.a.reign(); r.ModRevision == own.Revision {
+		// Both keys bear one revision throughout a reign: votes are cast against it.
+		txn.Then = append(txn.Then, dcs.Op{Key: dcs.KeyEpoch, Value: dcs.EncodeReign(r)})
+	}
 	for {
 		actx, cancel := context.WithTimeout(ctx, storeCall)
 		res, err := k.a.store.Apply(actx, txn)
@@ -152,6 +177,35 @@ func (k *keeper) burn(ctx context.Context, own election.Own) (kept bool, err err
 			return false, fmt.Errorf("outcome not known: %w", ctx.Err())
 		}
 	}
+}
+
+// reclaim writes the key of a title anew that an earlier life of this agent held: a hand-over, a release
+// or a change of the sync key of that life may still be on its way, and compares the old revision. It
+// returns the title as it is now, or none.
+func (k *keeper) reclaim(ctx context.Context, own election.Own) election.Own {
+	for {
+		lctx, cancel := context.WithTimeout(ctx, storeCall)
+		s, err := k.a.store.Load(lctx)
+		cancel()
+		if err == nil {
+			// The reign is written anew with the key, so it must be known.
+			c := dcs.Decode(s)
+			k.a.facts.with(func(f *facts) { f.cluster.Reign = c.Reign })
+			break
+		}
+		if !sleepCtx(ctx, fencerRetry) {
+			break
+		}
+	}
+	k.giveAway(own.Revision)
+	kept, err := k.burn(ctx, own)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err != nil || !kept {
+		k.a.log.Warn("the leader key went while no agent ran", zap.Error(err))
+		k.own, k.giving = election.Own{}, 0
+	}
+	return k.own
 }
 
 // rearm is called when the connection to a fencer stands anew: a fencer that restarted has its

@@ -30,11 +30,7 @@ func (a *Agent) observeLocal(ctx context.Context) error {
 	}
 	for {
 		settling := a.lookOnce(ctx)
-		wait := a.loopWait()
-		if settling {
-			wait = lookSettling
-		}
-		t := time.NewTimer(wait)
+		t := time.NewTimer(a.lookWait(settling))
 		select {
 		case <-ctx.Done():
 			t.Stop()
@@ -73,7 +69,7 @@ func (a *Agent) lookOnce(ctx context.Context) (settling bool) {
 	}
 	changed := false
 	var members []election.Member
-	var leaderHere bool
+	var leaderHere, unsure bool
 	a.facts.with(func(f *facts) {
 		if now < f.local.At {
 			return // a later look is in already; this one hung
@@ -87,6 +83,7 @@ func (a *Agent) lookOnce(ctx context.Context) (settling bool) {
 			next.StreamingLostAt = f.followedAt
 		}
 		next.SlotMembers, next.SlotsKnown = slotMembers(obs.Slots, members, answering)
+		unsure = f.lookSync(&next, obs, answering, now)
 		if next.Streaming && next.Divergence != election.DivergenceUnknown && f.cluster.Leader.Present {
 			next.Divergence = election.DivergenceUnknown // a stream is the better answer
 		}
@@ -99,7 +96,7 @@ func (a *Agent) lookOnce(ctx context.Context) (settling bool) {
 	if changed {
 		a.poke()
 	}
-	return next.Server == election.ServerStarting || next.Server == election.ServerDying || !leaderHere ||
+	return next.Server == election.ServerStarting || next.Server == election.ServerDying || !leaderHere || unsure ||
 		next.Server == election.ServerRunning && next.Role == election.RoleStandby && !next.Streaming
 }
 
@@ -108,7 +105,7 @@ func (a *Agent) lookOnce(ctx context.Context) (settling bool) {
 func differs(a, b election.Local) bool {
 	return a.Data != b.Data || a.Server != b.Server || a.Role != b.Role || a.Timeline != b.Timeline ||
 		a.Streaming != b.Streaming || a.SystemID != b.SystemID || a.PendingRestart != b.PendingRestart ||
-		a.PromotedCheckpoint != b.PromotedCheckpoint || a.Signal != b.Signal ||
+		a.PromotedCheckpoint != b.PromotedCheckpoint || a.Signal != b.Signal || syncDiffers(a, b) ||
 		!slices.Equal(a.SlotMembers, b.SlotMembers) || len(a.Walsenders) != len(b.Walsenders)
 }
 
@@ -130,6 +127,9 @@ func (a *Agent) examine(ctx context.Context, prev election.Local) (l election.Lo
 		return l, obs, false, ""
 	default:
 		l.Server = election.ServerDown
+	}
+	if l.Data == election.DataCluster {
+		l.DataID, _ = a.pg.DataID() // without one this copy has no vote
 	}
 	if l.Data == election.DataCluster && !answering {
 		a.examineFiles(prev, &l)
@@ -225,9 +225,9 @@ func (a *Agent) fillRunning(o postgres.Observation, prev election.Local, l *elec
 		}
 		l.Streaming = o.WalReceiver != nil && o.WalReceiver.Status == "streaming"
 	}
-	for _, w := range o.Replication {
-		l.Walsenders = append(l.Walsenders, election.Walsender{Name: w.ApplicationName, State: w.State, LSN: w.FlushLSN})
-	}
+	l.Walsenders = connected(o)
+	// Nothing known is what an error leaves, too: no decision rests on it.
+	l.Sync, _ = a.pg.SyncNow(o)
 }
 
 // replayTimeline is the timeline of a standby that receives nothing at the moment: the one it was
@@ -282,16 +282,27 @@ func (a *Agent) refreshLeaderUntil() {
 	own, _ := a.keeper.title()
 	st, alive := a.guard.snapshot()
 	ok, contradicted := false, int64(0)
+	var notBefore election.Instant
 	a.facts.with(func(f *facts) {
 		contradicted = f.contradictedRev
-		ok = f.answering && f.local.Role == election.RolePrimary && f.local.Server == election.ServerRunning && f.state == ""
+		ok = f.answering && f.local.Role == election.RolePrimary && f.local.Server == election.ServerRunning && f.state == "" &&
+			f.sync.gate.passed
+		notBefore = f.sync.notBefore
 	})
 	if !ok || !alive || !own.Held() || !st.Armed || own.Revision == contradicted {
 		a.leaderUntil.Store(0)
 		return
 	}
 	m := a.margin()
-	a.leaderUntil.Store(int64(min(own.DemoteAt(m), st.Token.Until-m)))
+	until := min(own.DemoteAt(m), st.Token.Until-m)
+	if set, silence, ok := a.takeoverSet(); ok {
+		until = min(until, seenUntil(own, a.hearing.reached(set, own.Revision), silence))
+	}
+	if left := notBefore - Now(); left > 0 {
+		until = 0
+		time.AfterFunc(left, a.refreshLeaderUntil)
+	}
+	a.leaderUntil.Store(int64(until))
 }
 
 func tagsOf(c *config.Config) election.Tags {

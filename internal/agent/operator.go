@@ -328,16 +328,6 @@ func (a *Agent) Reinitialize(_ context.Context, req restapi.ReinitializeRequest)
 	return restapi.ReinitializeStarted()
 }
 
-// Failsafe refuses: this version makes no promises, so a primary that cannot reach the store
-// steps down when its lease runs out.
-func (a *Agent) Failsafe(context.Context, restapi.FailsafeRequest) restapi.FailsafeReply {
-	v := a.view()
-	if v.Own.Held() && v.Local.Role == election.RolePrimary {
-		return restapi.FailsafeReply{Outcome: restapi.FailsafeIAmLeader}
-	}
-	return restapi.FailsafeReply{Outcome: restapi.FailsafeOff}
-}
-
 // CaughtUp waits until the standby has received the log up to lsn.
 func (a *Agent) CaughtUp(ctx context.Context, lsn election.LSN) (election.LSN, bool) {
 	for {

@@ -25,7 +25,8 @@ func (p *peerRound) view() election.Probes {
 	return p.round
 }
 
-// probePeers asks all other members in parallel and keeps their answers.
+// probePeers asks all other members in parallel and keeps their answers. The leader that was just found
+// silent is left out: waiting for it once more would only cost the whole time allowed.
 func (a *Agent) probePeers(ctx context.Context, members []election.Member) error {
 	started := Now()
 	a.peered.mu.Lock()
@@ -34,8 +35,9 @@ func (a *Agent) probePeers(ctx context.Context, members []election.Member) error
 	a.lookNow() // the own position is compared with theirs, so it must be as fresh
 	var targets []client.Target
 	self := a.name()
+	silent := a.contact.silent()
 	for _, m := range members {
-		if m.Name != self && m.APIURL != "" {
+		if m.Name != self && m.Name != silent && m.APIURL != "" {
 			targets = append(targets, client.Target{Name: m.Name, APIURL: m.APIURL})
 		}
 	}
@@ -63,6 +65,7 @@ func probeOf(p client.Probe) election.Probe {
 		out.Role, out.LSN = election.RoleStandby, max(s.Received, s.Replayed)
 	}
 	out.Streaming = s.ReplicationState == "streaming"
+	out.Lost = s.Pgha.LostLeader
 	return out
 }
 

@@ -22,8 +22,10 @@ type publication struct{ state *restapi.State }
 func (a *Agent) publish() {
 	st := &restapi.State{
 		Version: PatroniVersion, PghaVersion: a.opt.Version, Incarnation: a.opt.Incarnation,
-		Fencer: a.fencerState(),
+		Fencer: a.fencerState(), Counters: a.counters.view(),
 	}
+	v := a.view()
+	st.LeaderRevision, st.LostLeader = v.Own.Revision, election.LostLeader(v)
 	a.facts.with(func(f *facts) {
 		st.Name, st.Scope = f.cfg.Name, f.cfg.Scope
 		st.Epoch = f.cluster.Reign.Epoch
@@ -39,6 +41,8 @@ func (a *Agent) publish() {
 			st.ViewUntil = f.freshAt + f.dynamic.TTL
 		}
 		st.View = f.viewState()
+		st.Sync = f.syncState(v)
+		st.FailsafeUntil = f.failsafeUntil(v)
 		st.Pause = f.dynamic.Pause
 		st.WatchdogFailed = f.cannotLead != ""
 		st.PendingRestart, st.PendingRestartReason = pendingReasons(f.obs)
@@ -136,6 +140,7 @@ func (f *facts) serverState() restapi.ServerState {
 	o, l := f.obs, f.local
 	s := restapi.ServerState{
 		ObservedAt: f.observed, State: f.word(), Role: f.roleWord(), Answering: f.answering, SystemID: l.SystemID,
+		DataIncarnation: l.DataID, Frozen: f.frozenState(),
 	}
 	switch {
 	case f.answering && l.Role == election.RolePrimary && f.state == "":
@@ -182,8 +187,8 @@ func (f *facts) viewState() restapi.ViewState {
 	if d.SynchronousMode != config.SyncOff {
 		v.SynchronousMode = d.SynchronousMode.String()
 	}
-	in := c.Sync.Leader != "" && slices.Contains(c.Sync.Standbys, f.cfg.Name)
-	v.SyncStandby = in && d.SynchronousMode != config.SyncQuorum
+	in := restapi.InSync(c.Sync, f.cfg.Name)
+	v.SyncStandby = in && d.SynchronousMode == config.SyncOn
 	v.QuorumStandby = in && d.SynchronousMode == config.SyncQuorum
 	for _, m := range c.Members {
 		v.MemberAPIURLs = append(v.MemberAPIURLs, m.APIURL)
@@ -286,7 +291,7 @@ func (a *Agent) memberData(st *restapi.State, v election.View) dcs.MemberData {
 		ConnURL: "postgres://" + c.PostgreSQL.ConnectAddress + "/" + c.PostgreSQL.Database,
 		APIURL:  apiURL(c), State: s.State, Role: s.Role, Version: PatroniVersion, Tags: st.Tags,
 		Pause: st.Pause, PendingRestart: st.PendingRestart,
-		PghaVersion: a.opt.Version, Incarnation: a.opt.Incarnation,
+		PghaVersion: a.opt.Version, Incarnation: a.opt.Incarnation, DataID: v.Local.DataID,
 	}
 	if c.PostgreSQL.ProxyAddress != "" {
 		m.ProxyURL = "postgres://" + c.PostgreSQL.ProxyAddress + "/" + c.PostgreSQL.Database

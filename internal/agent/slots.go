@@ -32,6 +32,25 @@ func (a *Agent) setSlots(ctx context.Context, members []string) error {
 	return nil
 }
 
+// prepareSlots makes the slots of all other members before this one leads: of a synchronous leader's
+// commits none is acknowledged before a standby streams from it, which fails without its slot. Those of a
+// candidate that did not come to lead are tidied up later.
+func (a *Agent) prepareSlots(ctx context.Context, v election.View) {
+	if !v.Policy.UseSlots || !managed(v.Policy.Sync.Mode, v.Store.Cluster.Sync) {
+		return
+	}
+	var want []postgres.WantSlot
+	for _, m := range v.Store.Cluster.Members {
+		if m.Name != v.Self.Name && !m.Tags.NoStream {
+			want = append(want, postgres.WantSlot{Name: conf.SlotName(m.Name)})
+		}
+	}
+	a.once(ctx, "prepare slots", storeCall, func(ctx context.Context) error {
+		_, err := a.pg.SetSlots(ctx, want, func(postgres.Slot) bool { return true })
+		return err
+	})
+}
+
 // keepSlot spares every slot that is not known to be a member's of this cluster, every one in use,
 // and a member's for member_slots_ttl after the member was last seen (row H-117).
 func (a *Agent) keepSlot(s postgres.Slot) bool {

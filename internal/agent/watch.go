@@ -86,6 +86,8 @@ func (a *Agent) takeSnapshot(s dcs.Snapshot, vanished []dcs.KV) {
 			dynamicChanged = f.takeDynamic(s, a.log)
 		}
 	})
+	a.race.moved(c.Reign.ModRevision)
+	a.contact.poke()
 	if look {
 		a.lookNow()
 		a.keeper.now()
@@ -171,6 +173,7 @@ func (a *Agent) storeTrouble(err error) {
 // watch: the title must not outlive it.
 func (a *Agent) contradicted(p dcs.Proof) {
 	own, _ := a.keeper.title()
+	margin := a.margin()
 	a.facts.with(func(f *facts) {
 		if p.Revision <= f.cluster.Revision {
 			return
@@ -180,7 +183,9 @@ func (a *Agent) contradicted(p dcs.Proof) {
 			leader = dcs.DecodeLeader(p.Leader)
 		}
 		f.cluster.Revision, f.cluster.Leader = p.Revision, leader
-		f.contradictedRev = own.Revision
+		if p.Present || Now() >= own.Promised+own.TTL-2*margin {
+			f.contradictedRev = own.Revision // a key that is merely gone is put back while promises hold
+		}
 		if !p.Present && f.vacancy.Since == 0 {
 			f.vacancy = election.Vacancy{Since: Now()}
 		}
@@ -219,9 +224,12 @@ func (a *Agent) margin() time.Duration {
 	return d
 }
 
-// offering says that this member has offered its lease for a hand-over: the key may come to hang on
-// it at any moment, so it is not exchanged for another.
+// offering says that this member, which does not lead, has offered its lease for a hand-over: the key may
+// come to hang on it at any moment, so it is not exchanged for another.
 func (a *Agent) offering() bool {
+	if own, _ := a.keeper.title(); own.Held() {
+		return false
+	}
 	var offered bool
 	a.facts.with(func(f *facts) { _, offered = f.cluster.Offer(f.cfg.Name) })
 	return offered

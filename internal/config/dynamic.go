@@ -60,6 +60,12 @@ type Dynamic struct {
 	IgnoreSlots []SlotMatcher
 	// StandbyCluster is nil in a normal cluster.
 	StandbyCluster *StandbyCluster
+	// TakeoverSilence is how long a primary of a synchronous cluster answers none of its voters before
+	// they freeze and vote (pgha.takeover_silence): from 300 ms to less than half of TTL.
+	TakeoverSilence time.Duration
+	// TakeoverTimeOnly switches the takeover by votes off (pgha.takeover: time): a successor then waits
+	// for the lease in every mode.
+	TakeoverTimeOnly bool
 	// PostgreSQL is what Effective merges with the local file.
 	PostgreSQL PostgresOptions
 	// Raw is the text this was read from. Changes are made to it with Patch, so that keys
@@ -121,6 +127,7 @@ const (
 	defaultLoopWait     = 3 * time.Second
 	defaultRetryTimeout = 3 * time.Second
 	defaultMaximumLag   = Bytes(1 << 20)
+	defaultSilence      = 700 * time.Millisecond
 )
 
 // initialDynamic is what pgha writes into a new cluster's /config for keys that bootstrap.dcs

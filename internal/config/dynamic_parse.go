@@ -44,6 +44,7 @@ func ParseDynamic(text []byte) (Dynamic, []Warning, error) {
 	d := Dynamic{Raw: slices.Clone(text)}
 	r.timing(&d, pghaLimits())
 	r.cluster(&d)
+	r.takeover(&d)
 	d.Slots = r.slots()
 	d.IgnoreSlots = r.ignoreSlots()
 	d.StandbyCluster = r.standbyCluster()
@@ -65,6 +66,7 @@ func (d Dynamic) ForPatroniPeers() Dynamic {
 	}
 	r := &dynamicReader{values: m}
 	r.timing(&d, patroniLimits())
+	r.takeover(&d) // its bound follows the ttl
 	return d
 }
 
@@ -289,7 +291,7 @@ func (r *dynamicReader) postgresqlKey(key string, value, all *node, into *Postgr
 // unknownKeys points out keys that look like misspelt ones. Others may belong to newer versions or
 // other programs.
 func (r *dynamicReader) unknownKeys() {
-	known := append(dynamicKeys(), "postgresql")
+	known := append(dynamicKeys(), "postgresql", pghaSection)
 	for _, key := range sortedKeys(r.values) {
 		if slices.Contains(known, key) {
 			continue

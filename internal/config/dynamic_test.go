@@ -132,7 +132,7 @@ func TestEveryDynamicKeyIsRead(t *testing.T) {
 			"restore_command": "cp", "archive_cleanup_command": "rm", "recovery_min_apply_delay": "5min", "other": 1},
 		"slots": {"phys": null, "p2": {"type": "physical", "cluster_type": "primary"}, "cdc": {"database": "app", "plugin": "pgoutput"},
 			"BAD": {}, "half": {"type": "logical", "database": "x"}, "odd": {"type": "virtual"}, "text": "x", "lsn": {"type": "physical", "lsn": 5}},
-		"ignore_slots": [{"name": "x", "type": "logical"}, {}, 5]
+		"ignore_slots": [{"name": "x", "type": "logical"}, {}, 5], "pgha": {"takeover": "time", "takeover_silence": "1s"}
 	}`)
 	if len(warnings) != 6 {
 		t.Errorf("got %d warnings, want 6: %v", len(warnings), warnings)
@@ -153,7 +153,8 @@ func TestEveryDynamicKeyIsRead(t *testing.T) {
 			{Name: "p2", Type: SlotPhysical, ClusterType: "primary"},
 			{Name: "phys", Type: SlotPhysical},
 		},
-		IgnoreSlots: []SlotMatcher{{Name: "x", Type: SlotLogical}},
+		IgnoreSlots:     []SlotMatcher{{Name: "x", Type: SlotLogical}},
+		TakeoverSilence: time.Second, TakeoverTimeOnly: true,
 	}
 	if diff := cmp.Diff(want, d); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

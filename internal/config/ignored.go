@@ -29,6 +29,8 @@ func ignoredKeys() map[string]string {
 		"log.max_queue_size":         "pgha logs without a queue",
 		"bootstrap.users":            "users have not been made this way since Patroni 4.0; use post_bootstrap",
 		"postgresql.use_slots":       whyDynamic,
+		"pgha.takeover":              whyDynamic,
+		"pgha.takeover_silence":      whyDynamic,
 		"citus":                      whyCitus,
 		"dcs_api":                    "give the store in section etcd3",
 	}

@@ -199,6 +199,7 @@ func (v *validator) dynamicProblems(section string, raw []byte) {
 	var d Dynamic
 	r.timing(&d, pghaLimits())
 	r.cluster(&d)
+	r.takeover(&d)
 	r.standbyCluster()
 	r.postgresql(&d.PostgreSQL)
 	for _, p := range r.fatal {

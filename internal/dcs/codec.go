@@ -75,7 +75,7 @@ func decodeLegacyOptime(kv KV) LegacyOptime {
 	return LegacyOptime{LSN: election.LSN(u), Present: ok}
 }
 
-// decodeNamed adds a member or an offer. A name with a slash in it is not one of ours.
+// decodeNamed adds a member, an offer or a vote. A name with a slash in it is not one of ours.
 func decodeNamed(c *election.Cluster, kv KV) {
 	if name, ok := strings.CutPrefix(kv.Key, PrefixMembers); ok && name != "" && !strings.Contains(name, "/") {
 		c.Members = append(c.Members, DecodeMember(kv))
@@ -83,12 +83,17 @@ func decodeNamed(c *election.Cluster, kv KV) {
 	}
 	if name, ok := strings.CutPrefix(kv.Key, PrefixOffer); ok && name != "" && !strings.Contains(name, "/") {
 		c.Offers = append(c.Offers, DecodeOffer(kv))
+		return
+	}
+	if name, ok := strings.CutPrefix(kv.Key, PrefixVote); ok && name != "" && !strings.Contains(name, "/") {
+		c.Votes = append(c.Votes, DecodeVote(kv))
 	}
 }
 
 func sortCluster(c *election.Cluster) {
 	slices.SortFunc(c.Members, func(a, b election.Member) int { return strings.Compare(a.Name, b.Name) })
 	slices.SortFunc(c.Offers, func(a, b election.Offer) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(c.Votes, func(a, b election.Vote) int { return strings.Compare(a.Name, b.Name) })
 }
 
 // spellSync gives the names in the sync key the spelling of the members they mean. Names match
@@ -209,7 +214,8 @@ func parseTime(s string) (time.Time, bool) {
 	return time.Time{}, false
 }
 
-// DecodeSync reads the sync key (rows D-56 and D-57). Without a leader nothing in it counts.
+// DecodeSync reads the sync key (rows D-56 and D-57). Without a leader nothing in it counts. The
+// electorate is there only if pgha wrote the key last and every part of it can be understood.
 func DecodeSync(kv KV) election.SyncState {
 	s := election.SyncState{ModRevision: kv.ModRevision}
 	m, _ := parseObject(kv.Value)
@@ -227,6 +233,7 @@ func DecodeSync(kv KV) election.SyncState {
 	}
 	slices.Sort(s.Standbys)
 	s.Standbys = slices.Compact(s.Standbys)
+	s.Electorate = decodeElectorate(m["pgha"])
 	return s
 }
 

@@ -28,6 +28,8 @@ func TestDecodeReadsAWholeCluster(t *testing.T) {
 		kv("optime/leader", "99"),
 		kv("pgha/epoch", `{"epoch":4,"holder":"a","parent_timeline":2,"next_timeline":3,"lsn":500}`),
 		kv("pgha/offer/b", `{"incarnation":"i","for":7}`),
+		kv("pgha/vote/c", `{"data":"dc","epoch":4,"leader_revision":7,"timeline":2,"lsn":490}`),
+		kv("pgha/vote/b", `{}`),
 		kv("pgha/release", `{"leader_revision":6,"name":"b","checkpoint":480,"timeline":2,"reason":"switchover"}`),
 		kv("status", `{"optime":1000,"slots":{"z":5,"b":6,"bad":"x"},"retain_slots":["m","k",3]}`),
 		kv("sync", `{"leader":"A","quorum":1,"sync_standby":"B, c,,"}`),
@@ -56,6 +58,10 @@ func TestDecodeReadsAWholeCluster(t *testing.T) {
 		Reign:   election.Reign{Epoch: 4, Holder: "a", ParentTimeline: 2, NextTimeline: 3, LSN: 500, ModRevision: 7},
 		Release: election.Release{LeaderRevision: 6, Name: "b", Checkpoint: 480, Timeline: 2, Reason: "switchover", ModRevision: 7},
 		Offers:  []election.Offer{{Name: "b", Lease: 9, Incarnation: "i", For: 7, ModRevision: 7}},
+		Votes: []election.Vote{
+			{Name: "b", ModRevision: 7},
+			{Name: "c", Data: "dc", Epoch: 4, LeaderRevision: 7, Timeline: 2, LSN: 490, ModRevision: 7},
+		},
 		History: []election.TimelineRecord{
 			{Timeline: 1, Switch: 100, Reason: "no recovery target specified", Timestamp: "2026-01-02T03:04:05+00:00", NewLeader: "a"},
 			{Timeline: 2, Switch: 200, Reason: "x"},
@@ -184,8 +190,8 @@ func TestDecodeMemberFlags(t *testing.T) {
 			t.Errorf("%s: got %v, want %v", value, got, want)
 		}
 	}
-	m := DecodeMember(kv("members/a", `{"pgha":{"version":"0.1","incarnation":"abc"},"pending_restart":true,"pause":true,"timeline":3,"xlog_location":10,"receive_lsn":11,"replay_lsn":9}`))
-	if !m.IsPgha() || m.Incarnation != "abc" || !m.PendingRestart || !m.Pause || m.Timeline != 3 || m.XlogLocation != 10 || m.ReceiveLSN != 11 || m.ReplayLSN != 9 {
+	m := DecodeMember(kv("members/a", `{"pgha":{"version":"0.1","incarnation":"abc","data":"d1"},"pending_restart":true,"pause":true,"timeline":3,"xlog_location":10,"receive_lsn":11,"replay_lsn":9}`))
+	if !m.IsPgha() || m.Incarnation != "abc" || m.DataID != "d1" || !m.PendingRestart || !m.Pause || m.Timeline != 3 || m.XlogLocation != 10 || m.ReceiveLSN != 11 || m.ReplayLSN != 9 {
 		t.Errorf("got %+v", m)
 	}
 }

@@ -27,7 +27,8 @@ func EncodeFailover(f election.FailoverRequest) []byte {
 	return o.bytes()
 }
 
-// EncodeSync writes the sync key (row D-56): three fields always, null where there is nothing.
+// EncodeSync writes the sync key (row D-56): three fields always, null where there is nothing, and
+// pgha's own part behind them, which a Patroni neither reads nor keeps.
 func EncodeSync(s election.SyncState) []byte {
 	var o object
 	if s.Leader == "" {
@@ -40,11 +41,14 @@ func EncodeSync(s election.SyncState) []byte {
 	o.put("quorum", s.Quorum)
 	if len(s.Standbys) == 0 {
 		o.put("sync_standby", nil)
-		return o.bytes()
+	} else {
+		names := slices.Clone(s.Standbys)
+		slices.Sort(names)
+		o.put("sync_standby", strings.Join(slices.Compact(names), ","))
 	}
-	names := slices.Clone(s.Standbys)
-	slices.Sort(names)
-	o.put("sync_standby", strings.Join(slices.Compact(names), ","))
+	if s.Electorate != nil {
+		o.put("pgha", rawJSON(encodeElectorate(*s.Electorate)))
+	}
 	return o.bytes()
 }
 

@@ -1,6 +1,7 @@
 package dcs
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -18,7 +19,7 @@ func TestEncodersGiveTheIncumbentsBytes(t *testing.T) {
 		PendingRestartReason: map[string]ParameterChange{"max_connections": {"100", "200"}},
 		XlogLocation:         67108960, Timeline: 2,
 		ScheduledRestart: &ScheduledRestart{Schedule: "2026-01-02T03:04:05+00:00", PostmasterStartTime: "2026-01-01 00:00:00.000 UTC", Timeout: "30"},
-		Pause:            true, PghaVersion: "0.1.0", Incarnation: "abc",
+		Pause:            true, PghaVersion: "0.1.0", Incarnation: "abc", DataID: "d1",
 	}
 	for name, tc := range map[string]struct {
 		got  []byte
@@ -29,7 +30,7 @@ func TestEncodersGiveTheIncumbentsBytes(t *testing.T) {
 			`"tags":{"nofailover":true,"zone":"z\u00fcrich <1>"},"pending_restart":true,` +
 			`"pending_restart_reason":{"max_connections":{"old_value":"100","new_value":"200"}},"xlog_location":67108960,"timeline":2,` +
 			`"scheduled_restart":{"schedule":"2026-01-02T03:04:05+00:00","postmaster_start_time":"2026-01-01 00:00:00.000 UTC","timeout":30},` +
-			`"pause":true,"pgha":{"version":"0.1.0","incarnation":"abc"}}`},
+			`"pause":true,"pgha":{"version":"0.1.0","incarnation":"abc","data":"d1"}}`},
 		"standby": {EncodeMember(MemberData{
 			ConnURL: "c", APIURL: "a", State: election.StateRunning, Role: "replica", Version: "4.0.5",
 			XlogLocation: 20, ReplayLSN: 19, ReceiveLSN: 20, ReplicationState: "streaming", Timeline: 1,
@@ -40,9 +41,21 @@ func TestEncodersGiveTheIncumbentsBytes(t *testing.T) {
 			EncodeFailover(election.FailoverRequest{Leader: "a", Candidate: "b", ScheduledAt: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}),
 			`{"leader":"a","member":"b","scheduled_at":"2026-01-02T03:04:05+00:00"}`,
 		},
-		"no sync":          {EncodeSync(election.SyncState{Quorum: 5, Standbys: []string{"x"}}), `{"leader":null,"quorum":null,"sync_standby":null}`},
-		"sync":             {EncodeSync(election.SyncState{Leader: "a", Standbys: []string{"c", "b", "c"}}), `{"leader":"a","quorum":0,"sync_standby":"b,c"}`},
-		"sync of nobody":   {EncodeSync(election.SyncState{Leader: "a"}), `{"leader":"a","quorum":0,"sync_standby":null}`},
+		"no sync":        {EncodeSync(election.SyncState{Quorum: 5, Standbys: []string{"x"}}), `{"leader":null,"quorum":null,"sync_standby":null}`},
+		"sync":           {EncodeSync(election.SyncState{Leader: "a", Standbys: []string{"c", "b", "c"}}), `{"leader":"a","quorum":0,"sync_standby":"b,c"}`},
+		"sync of nobody": {EncodeSync(election.SyncState{Leader: "a"}), `{"leader":"a","quorum":0,"sync_standby":null}`},
+		"sync with votes": {
+			EncodeSync(election.SyncState{Leader: "a", Quorum: 1, Standbys: []string{"b", "c"}, Electorate: &election.Electorate{
+				Epoch: 3, LeaderData: "da", Sets: []election.VoterSet{{Voters: []election.Voter{{Name: "b", Data: "db"}, {Name: "c", Data: "dc"}}, Wait: 1, Quorum: 2}},
+			}}),
+			`{"leader":"a","quorum":1,"sync_standby":"b,c","pgha":{"epoch":3,"leader_data":"da","sets":[{"voters":[{"name":"b","data":"db"},{"name":"c","data":"dc"}],"wait":1,"quorum":2}]}}`,
+		},
+		"sync, nobody may vote": {
+			EncodeSync(election.SyncState{Leader: "a", Electorate: &election.Electorate{Epoch: 3, LeaderData: "da"}}),
+			`{"leader":"a","quorum":0,"sync_standby":null,"pgha":{"epoch":3,"leader_data":"da","sets":[]}}`,
+		},
+		"vote":             {EncodeVote(election.Vote{Name: "b", Data: "db", Epoch: 3, LeaderRevision: 9, Timeline: 2, LSN: 77}), `{"data":"db","epoch":3,"leader_revision":9,"timeline":2,"lsn":77}`},
+		"vote, withdrawn":  {EncodeVote(election.Vote{Name: "b", Data: "db"}), `{}`},
 		"status":           {EncodeStatus(election.Status{Optime: 1 << 60, Slots: []election.SlotPosition{{Name: "b", LSN: 2}, {Name: "a", LSN: 1}}, RetainSlots: []string{"z", "y"}}), `{"optime":1152921504606846976,"slots":{"a":1,"b":2},"retain_slots":["y","z"]}`},
 		"status, position": {EncodeStatus(election.Status{Optime: 5}), `{"optime":5}`},
 		"optime":           {EncodeOptime(5), `5`},
@@ -90,6 +103,21 @@ func lsn(t *rapid.T, label string) election.LSN {
 	return election.LSN(rapid.Uint64().Draw(t, label))
 }
 
+// anyElectorate draws sets of these voters, each in its own copy.
+func anyElectorate(t *rapid.T, voters []string) *election.Electorate {
+	e := &election.Electorate{Epoch: rapid.Uint64Min(1).Draw(t, "electorate epoch"), LeaderData: names(t, "leader data")}
+	sorted := slices.Clone(voters)
+	slices.Sort(sorted)
+	for range rapid.IntRange(0, 3).Draw(t, "sets") {
+		s := election.VoterSet{Wait: rapid.IntRange(0, len(voters)).Draw(t, "wait"), Quorum: rapid.IntRange(1, len(voters)).Draw(t, "quorum")}
+		for _, v := range sorted {
+			s.Voters = append(s.Voters, election.Voter{Name: v, Data: names(t, "copy")})
+		}
+		e.Sets = append(e.Sets, s)
+	}
+	return e
+}
+
 func TestWhatIsEncodedDecodesToTheSame(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		same := func(what string, want, got any) {
@@ -118,6 +146,16 @@ func TestWhatIsEncodedDecodesToTheSame(t *testing.T) {
 		set := rapid.SliceOfNDistinct(rapid.StringMatching(`[a-z0-9]{1,6}`), 0, 5, rapid.ID).Draw(t, "set")
 		sync := DecodeSync(kv("x", string(EncodeSync(election.SyncState{Leader: names(t, "l"), Quorum: rapid.IntRange(0, 9).Draw(t, "q"), Standbys: set}))))
 		same("sync", sync, DecodeSync(kv("x", string(EncodeSync(sync)))))
+		if len(set) > 0 {
+			withVotes := sync
+			withVotes.Electorate = anyElectorate(t, set)
+			same("electorate", withVotes, DecodeSync(kv("x", string(EncodeSync(withVotes)))))
+		}
+		vote := election.Vote{
+			Name: "b", Data: names(t, "data"), Epoch: rapid.Uint64Min(1).Draw(t, "of"), LeaderRevision: rapid.Int64Min(1).Draw(t, "against"),
+			Timeline: election.Timeline(rapid.Uint32Min(1).Draw(t, "vtl")), LSN: lsn(t, "vlsn") | 1, ModRevision: 7,
+		}
+		same("vote", vote, DecodeVote(kv(VoteKey("b"), string(EncodeVote(vote)))))
 		if len(sync.Standbys) != len(set) {
 			t.Fatalf("sync lost somebody: %v, %v", set, sync.Standbys)
 		}
@@ -150,7 +188,7 @@ func TestMemberDataDecodesToTheSame(t *testing.T) {
 			Version: "4.0.5", ProxyURL: names(t, "proxy"), CheckpointAfterPromote: rapid.SampledFrom([]election.Tristate{election.Unknown, election.No}).Draw(t, "cap"),
 			PendingRestart: true, PendingRestartReason: map[string]ParameterChange{names(t, "param"): {names(t, "old"), names(t, "new")}},
 			XlogLocation: lsn(t, "x"), ReplayLSN: lsn(t, "r"), ReceiveLSN: lsn(t, "c"), ReplicationState: "streaming",
-			Timeline: election.Timeline(rapid.Uint32().Draw(t, "tl")), Pause: rapid.Bool().Draw(t, "pause"), PghaVersion: "1", Incarnation: names(t, "inc"),
+			Timeline: election.Timeline(rapid.Uint32().Draw(t, "tl")), Pause: rapid.Bool().Draw(t, "pause"), PghaVersion: "1", Incarnation: names(t, "inc"), DataID: names(t, "data"),
 			Tags: map[string]any{names(t, "tag"): names(t, "value")}, PghaExtra: map[string]any{"feature": "on"},
 			ScheduledRestart: &ScheduledRestart{Schedule: names(t, "s"), Role: "replica", Timeout: "5", RestartPending: true},
 		}

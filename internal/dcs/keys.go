@@ -23,6 +23,10 @@ const (
 	KeyRelease = "pgha/release"
 	// PrefixOffer holds one key per member that offers its lease for a hand-over.
 	PrefixOffer = "pgha/offer/"
+	// PrefixVote holds one key per member that ever froze its server in order to vote. It hangs on no
+	// lease, and is emptied rather than deleted: so its revision tells the votes of one member apart,
+	// and a vote that is still on its way cannot arrive after it was withdrawn.
+	PrefixVote = "pgha/vote/"
 	// KeyBootstrap says who bootstraps, under that member's lease, so that a bootstrapper that
 	// dies hard does not block the cluster for ever (row D-46 is the incumbent's hole).
 	KeyBootstrap = "pgha/bootstrap"
@@ -37,3 +41,6 @@ func MemberKey(name string) string { return PrefixMembers + name }
 
 // OfferKey is the key under which a member offers its lease.
 func OfferKey(name string) string { return PrefixOffer + name }
+
+// VoteKey is the key under which a member says where its frozen log ends.
+func VoteKey(name string) string { return PrefixVote + name }

@@ -40,6 +40,8 @@ type MemberData struct {
 	// PghaVersion and Incarnation are pgha's own; a Patroni ignores them.
 	PghaVersion string
 	Incarnation string
+	// DataID names the copy of the data (safety review, hole 9); empty: not known.
+	DataID string
 	// PghaExtra holds further members of the "pgha" object, for features that come and go.
 	PghaExtra map[string]any
 }
@@ -114,13 +116,17 @@ func encodePgha(m MemberData) []byte {
 	var o object
 	o.put("version", m.PghaVersion)
 	o.putString("incarnation", m.Incarnation)
+	o.putString("data", m.DataID)
 	for _, key := range sortedKeys(m.PghaExtra) {
-		if key != "version" && key != "incarnation" {
+		if !ownPghaField(key) {
 			o.put(key, m.PghaExtra[key])
 		}
 	}
 	return o.bytes()
 }
+
+// ownPghaField tells the fields of the "pgha" object that MemberData has by name.
+func ownPghaField(key string) bool { return key == "version" || key == "incarnation" || key == "data" }
 
 func encodeScheduledRestart(r ScheduledRestart) []byte {
 	var o object
@@ -180,6 +186,7 @@ func DecodeMember(kv KV) election.Member {
 	if own, ok := v["pgha"].(map[string]any); ok {
 		m.PghaVersion = asString(own["version"])
 		m.Incarnation = asString(own["incarnation"])
+		m.DataID = asString(own["data"])
 	}
 	return m
 }
@@ -194,7 +201,7 @@ func DecodeMemberData(kv KV) MemberData {
 		Tags: asObject(v["tags"]), PendingRestart: m.PendingRestart,
 		XlogLocation: m.XlogLocation, ReplayLSN: m.ReplayLSN, ReceiveLSN: m.ReceiveLSN,
 		ReplicationState: m.ReplicationState, Timeline: m.Timeline, Pause: m.Pause,
-		PghaVersion: m.PghaVersion, Incarnation: m.Incarnation,
+		PghaVersion: m.PghaVersion, Incarnation: m.Incarnation, DataID: m.DataID,
 	}
 	for name, change := range asObject(v["pending_restart_reason"]) {
 		c := asObject(change)
@@ -214,7 +221,7 @@ func DecodeMemberData(kv KV) MemberData {
 		}
 	}
 	for key, extra := range asObject(v["pgha"]) {
-		if key == "version" || key == "incarnation" {
+		if ownPghaField(key) {
 			continue
 		}
 		if d.PghaExtra == nil {

@@ -21,13 +21,23 @@ func putUnder(key string, value []byte, lease election.LeaseID) Op {
 }
 
 // AcquireLeader takes the absent leader key under a lease and opens a reign (row D-18). It compares
-// the reign and the failsafe set that the decision was made from: a candidate that is not in a
-// failsafe set it has not seen must not win (safety review, hole 15).
+// the reign, the sync key and the failsafe set that the decision was made from: a candidate that is
+// not in a set it has not seen must not win (safety review, holes 3 and 15). The sync key stays as
+// it is.
 func AcquireLeader(self string, lease election.LeaseID, seen election.Cluster, reign election.Reign) Txn {
-	return Txn{
+	return AcquireLeaderWithSync(self, lease, seen, reign, nil)
+}
+
+// AcquireLeaderWithSync is AcquireLeader that also publishes whose votes the next takeover needs. Nil
+// leaves the sync key as it is.
+func AcquireLeaderWithSync(
+	self string, lease election.LeaseID, seen election.Cluster, reign election.Reign, sync *election.SyncState,
+) Txn {
+	t := Txn{
 		If: []Cmp{
 			absent(KeyLeader),
 			at(KeyEpoch, seen.Reign.ModRevision),
+			at(KeySync, seen.Sync.ModRevision),
 			at(KeyFailsafe, seen.FailsafeRev),
 		},
 		Then: []Op{
@@ -35,6 +45,10 @@ func AcquireLeader(self string, lease election.LeaseID, seen election.Cluster, r
 			put(KeyEpoch, EncodeReign(reign)),
 		},
 	}
+	if sync != nil {
+		t.Then = append(t.Then, put(KeySync, EncodeSync(*sync)))
+	}
+	return t
 }
 
 // RehangLeader moves the holder's own leader key to another of its leases, for instance after a

@@ -109,6 +109,9 @@ func TestOnlyTheHoldersRevisionMayWrite(t *testing.T) {
 	rev := w.done(dcs.RehangLeader("a", w.a, old, w.seen().Reign))
 	status := election.Status{Optime: 5}
 	for why, txn := range map[string]dcs.Txn{
+		"take over":  dcs.TakeOver("b", w.b, w.seen(), election.TakeOver{Over: old}),
+		"vote":       dcs.CastVote(election.Cluster{Leader: election.Leader{ModRevision: old}, Reign: w.seen().Reign}, election.Vote{Name: "b"}),
+		"withdraw":   dcs.WithdrawVote("b", 0, old),
 		"rehang":     dcs.RehangLeader("a", w.b, old, w.seen().Reign),
 		"release":    dcs.ReleaseLeader(old, election.Release{Name: "a"}, &status),
 		"hand over":  dcs.HandOver(dcs.HandOverSpec{LeaderRevision: old, Seen: w.seen()}),
@@ -274,6 +277,9 @@ func TestOnceKnowsWhatMayBeSentAgain(t *testing.T) {
 		{"unguarded", dcs.PutConfig(nil), false},
 		{"finish", dcs.BootstrapFinish(dcs.FinishSpec{Claim: 5}), true},
 		{"claim", dcs.BootstrapClaim("a", "i", 1), false},
+		{"take over", dcs.TakeOver("b", 1, seen, election.TakeOver{Over: 5}), true},
+		{"a vote over one that was withdrawn", dcs.CastVote(election.Cluster{Votes: []election.Vote{{Name: "b", ModRevision: 3}}}, election.Vote{Name: "b"}), true},
+		{"withdrawal", dcs.WithdrawVote("b", 3, 5), true},
 	} {
 		if got := dcs.Once(tc.txn); got != tc.want {
 			t.Errorf("%s: got %v, want %v", tc.name, got, tc.want)

@@ -9,39 +9,59 @@ import (
 // failedPause is how long a member whose own promotion or start failed stays out of the race.
 const failedPause = 10 * time.Second
 
-// ineligible says why this member may not lead; empty: it may. The order is that of rows H-023.
-func ineligible(v *View) string {
-	c := v.Store.Cluster
-	byHand := c.Failover.Candidate == v.Self.Name
+// cannotLead says why this member could not lead whatever the way it came to the key; empty: it could.
+func cannotLead(v *View) string {
 	switch {
 	case v.Self.Tags.NoFailover:
 		return "it is tagged nofailover"
 	case v.Policy.StandbyCluster:
 		return "the configuration asks for a standby cluster, which this version does not lead"
-	case v.Policy.Sync.Mode != SyncOff:
-		return "synchronous_mode is asked for, which this version cannot honour"
 	case !v.Fencer.Alive:
 		return "its fencer does not answer"
 	case v.Lease == 0:
 		return "it has no lease"
-	case c.Initialize.State == BootstrapDone && v.Local.SystemID == "":
+	case v.Store.Cluster.Initialize.State == BootstrapDone && v.Local.SystemID == "":
 		return "its system identifier is not known"
 	case recentFailure(v, JobPromote) || recentFailure(v, JobStart):
 		return "its own start or promotion failed a moment ago"
-	case c.Sync.Leader != "" && !inSyncSet(c.Sync, v.Self.Name) && !(byHand && c.Failover.Leader == ""):
-		return "the cluster is synchronous and this member is not in its set"
-	case len(c.Failsafe) > 0 && v.Policy.FailsafeMode && !inFailsafe(c.Failsafe, v.Self.Name):
-		return "failsafe mode is on and this member is not in its list"
 	case v.Local.LSN == 0 || v.Local.Timeline == 0:
 		return "its own position is not known"
+	}
+	return ""
+}
+
+// ineligible says why this member may not take a vacant key; empty: it may. The order is that of rows
+// H-023. A takeover by votes asks for less (cannotLead): it rests on neither time nor positions that
+// somebody published.
+func ineligible(v *View) string {
+	if why := cannotLead(v); why != "" {
+		return why
+	}
+	c := v.Store.Cluster
+	switch {
+	case v.promised():
+		return "it promised a primary without a store not to race for another " + ago(v.Fencer.PromiseUntil-v.Now)
+	case c.Sync.Active() && !inSyncSet(c.Sync, v.Self.Name) && !byHand(v):
+		return "the cluster is synchronous and this member is not in its set"
+	case c.Sync.Active() && !byHand(v) && c.Reign.branchOf(v.Local.Timeline) == branchDead:
+		return fmt.Sprintf("its timeline %d is a branch that the leader's history left aside", v.Local.Timeline)
+	case len(c.Failsafe) > 0 && !inFailsafe(c.Failsafe, v.Self.Name):
+		return "this member is not in the failsafe list"
 	case v.Local.Timeline < clusterTimeline(c):
 		return fmt.Sprintf("its timeline %d is behind the cluster's %d", v.Local.Timeline, clusterTimeline(c))
-	case !byHand && behind(c.Status.Optime, v.Local.LSN) > v.Policy.MaximumLag:
+	case !named(v) && behind(c.Status.Optime, v.Local.LSN) > v.Policy.MaximumLag:
 		return fmt.Sprintf("it is %d bytes behind the last known position of the leader, more than maximum_lag_on_failover (%d)",
 			behind(c.Status.Optime, v.Local.LSN), v.Policy.MaximumLag)
 	}
 	return ""
 }
+
+// named says that the request for a switchover or failover names this member.
+func named(v *View) bool { return v.Store.Cluster.Failover.Candidate == v.Self.Name }
+
+// byHand says that an operator asks for a failover to this member, whoever leads: he answers for what
+// is lost by that.
+func byHand(v *View) bool { return named(v) && !v.Store.Cluster.Failover.IsSwitchover() }
 
 // CannotLead is why a standby that runs could not lead if the key were vacant now; empty: it could,
 // or it is no standby that runs. Peers are told, so that they do not stand back for such a member.
@@ -65,10 +85,14 @@ func behind(leader, own LSN) uint64 {
 }
 
 func inSyncSet(s SyncState, name string) bool {
-	if s.Leader == name {
+	if s.Leader == name || slices.Contains(s.Standbys, name) {
 		return true
 	}
-	return slices.Contains(s.Standbys, name)
+	// Patroni's fields name nobody while the set changes.
+	return s.Electorate != nil && slices.ContainsFunc(s.Electorate.Sets, func(set VoterSet) bool {
+		_, ok := set.Voter(name)
+		return ok
+	})
 }
 
 func inFailsafe(list []FailsafeMember, name string) bool {
@@ -153,7 +177,6 @@ func onlyPghaSoFar(v *View) bool {
 // members that answered count: silence must not block a takeover for longer than the round takes.
 func better(v *View) string {
 	c := v.Store.Cluster
-	byHand := c.Failover.Candidate == v.Self.Name
 	for _, p := range v.Probes.Answers {
 		if !p.Answered || p.Name == v.Self.Name {
 			continue
@@ -161,13 +184,15 @@ func better(v *View) string {
 		if p.Role == RolePrimary {
 			return p.Name + " answers as a running primary"
 		}
-		if byHand || p.NoFailover || p.WatchdogFailed || p.LSN == 0 {
+		if named(v) || p.NoFailover || p.WatchdogFailed || p.LSN == 0 || cannotBeAhead(v, p) {
 			continue
 		}
 		switch {
 		case p.Timeline != 0 && v.Local.Timeline != 0 && p.Timeline > v.Local.Timeline:
 			return fmt.Sprintf("%s is on timeline %d, this member on %d", p.Name, p.Timeline, v.Local.Timeline)
-		case p.Timeline != 0 && p.Timeline < v.Local.Timeline:
+		case p.Timeline != 0 && p.Timeline < v.Local.Timeline, c.Sync.Active() && p.Name == c.Sync.Leader:
+			// What the leader of a synchronous cluster has beyond its voters was never acknowledged
+			// (row H-043).
 			continue
 		case p.LSN > v.Local.LSN:
 			return fmt.Sprintf("%s is %d bytes ahead", p.Name, uint64(p.LSN-v.Local.LSN))

@@ -42,7 +42,7 @@ func progresses(p Plan) bool {
 // safeTitle: the key is ours by revision, and two sound margins of time are left.
 func safeTitle(v View) bool {
 	o, c := v.Own, v.Store.Cluster
-	left := o.Sent + o.TTL - v.Now
+	left := max(o.Sent, o.Promised) + o.TTL - v.Now
 	newer := c.Revision > o.Revision && c.Leader.Present && c.Leader.ModRevision != o.Revision
 	return o.Revision != 0 && !newer && left > 2*MarginFloor(o.TTL) && left > 2*v.Policy.Margin
 }
@@ -75,6 +75,9 @@ func fault(v View, a Action) string {
 	case IsJob(a) && v.Job.Kind != JobNone:
 		return "a second job"
 	}
+	if why := syncFault(v, a); why != "" {
+		return why
+	}
 	switch a := a.(type) {
 	case ReleaseLeader:
 		if v.Local.Server != ServerDown {
@@ -99,6 +102,54 @@ func fault(v View, a Action) string {
 	case Follow:
 		if a.Upstream == v.Self.Name {
 			return "it follows itself"
+		}
+	}
+	return ""
+}
+
+// syncFault is fault for what touches votes and acknowledged commits.
+func syncFault(v View, a Action) string {
+	c, f := v.Store.Cluster, v.Local.Freeze
+	towards := func(upstream string) string {
+		vote, _ := c.Vote(v.Self.Name)
+		if upstream != "" && c.Leader.Present && (f.Recorded && f.LeaderRevision == c.Leader.ModRevision || vote.LeaderRevision == c.Leader.ModRevision) {
+			return "it follows whom it is frozen against"
+		}
+		return ""
+	}
+	switch a := a.(type) {
+	case Follow:
+		return towards(a.Upstream)
+	case StartStandby:
+		return towards(a.Upstream)
+	case Clone:
+		return towards(a.Source)
+	case Rewind:
+		return towards(a.Source)
+	case AcquireLeader:
+		if v.Fencer.PromiseUntil > v.Now && !v.Own.Held() {
+			return "a promise is broken"
+		}
+	case TakeOver:
+		if !f.Proven || v.Own.Held() || len(a.Votes) == 0 || len(a.Sync.Electorate.Sets) <= len(c.Sync.Electorate.Sets) || v.Policy.Pause || v.Policy.Sync.TimeOnly {
+			return "a takeover that rests on nothing"
+		}
+	case CastVote:
+		if !f.Recorded || !f.Proven || v.Own.Held() {
+			return "a vote of one that may still acknowledge"
+		}
+	case Thaw:
+		if vote, _ := c.Vote(v.Self.Name); vote.Standing() || f.VoteSent {
+			return "it thaws with a vote"
+		}
+	case SetSync:
+		open := len(c.Sync.Standbys) > 0 || c.Sync.Electorate != nil && len(c.Sync.Electorate.Sets) > 0
+		if a.Setting.Wait == 0 && c.Sync.Leader != "" && open {
+			return "commits wait for nobody while others may take over"
+		}
+	case FreezeServer:
+		if v.Own.Held() || v.Local.Role != RoleStandby {
+			return "a freeze of one that does not follow"
 		}
 	}
 	return ""

@@ -90,17 +90,23 @@ type VoterSet struct {
 type Voter struct{ Name, Data string }
 
 // Vote is the decoded pgha/vote/<name> key: this member has frozen, and its log ends at LSN. It hangs
-// on no lease and outlives its agent.
+// on no lease and outlives its agent. A vote that was withdrawn leaves the key behind, empty, so that
+// its revision still tells a late vote from one that may count.
 type Vote struct {
 	Name string
 	Data string
-	// Epoch and LeaderRevision are the reign it was cast against.
+	// Epoch and LeaderRevision are the reign it was cast against. Each reign is begun, and each
+	// leader key rewritten, in a transaction that writes the reign as well: LeaderRevision is
+	// Reign.ModRevision.
 	Epoch          uint64
 	LeaderRevision int64
 	Timeline       Timeline
 	LSN            LSN
 	ModRevision    int64
 }
+
+// Standing says that there is a vote in the key, rather than the trace of one.
+func (v Vote) Standing() bool { return v.LeaderRevision != 0 }
 
 // Status is the decoded status key (rows D-62 to D-68).
 type Status struct {

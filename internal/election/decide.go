@@ -1,6 +1,9 @@
 package election
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // IDs that no row of the table bears: both stand for a defect.
 const (
@@ -24,47 +27,37 @@ type rule struct {
 // the actions of every reconcile rule that applies. The guard then looks at the result with eyes
 // of its own (guard.go).
 func Decide(v View) Plan {
-	for _, part := range ruleParts() {
-		for _, r := range part() {
-			if !r.when(&v) {
-				continue
-			}
-			p := r.then(&v)
-			p.Rule = r.id
-			if r.steady {
-				reconcile(&v, &p)
-			}
-			return guarded(&v, p)
+	for i := range roleTable {
+		r := &roleTable[i]
+		if !r.when(&v) {
+			continue
 		}
+		p := r.then(&v)
+		p.Rule = r.id
+		if r.steady {
+			reconcile(&v, &p)
+		}
+		return guarded(&v, p)
 	}
 	// Every View has a rule (the exhaustive walk shows it); getting here is a defect, shown as one.
 	return Plan{Rule: ruleNone, Reason: "no rule applies", Trouble: true}
 }
 
-// ruleParts lists the role rules in order of precedence: what stops everything, the running job,
-// an orderly stop, the title to the key, what its owner does, what a member does while another
-// leads, and what is done while nobody leads. A part is made only when those before it are silent.
-func ruleParts() []func() []rule {
-	return []func() []rule{
-		blockRules,
-		jobRules,
-		stopRules,
-		titleRules,
-		pauseRules,
-		ownerRules,
-		memberRules,
-		bootstrapRules,
-		vacantRules,
-	}
-}
+// roleTable and reconcileTable are made once: simulation and model decide millions of times. Nobody
+// changes them afterwards.
+var (
+	roleTable      = makeRoleTable()
+	reconcileTable = slices.Concat(reconcileRules(), syncRules())
+)
 
-// roleRules lists all role rules in order.
-func roleRules() []rule {
-	var all []rule
-	for _, part := range ruleParts() {
-		all = append(all, part()...)
-	}
-	return all
+// makeRoleTable lists the role rules in order of precedence: what stops everything, what keeps a title
+// good without the store, the running job, an orderly stop, the title to the key, what its owner does,
+// what a voter does, what a member does while another leads, and what is done while nobody leads.
+func makeRoleTable() []rule {
+	return slices.Concat(
+		blockRules(), failsafeRules(), jobRules(), stopRules(), titleRules(), pauseRules(), ownerRules(),
+		freezeRules(), memberRules(), bootstrapRules(), vacantRules(),
+	)
 }
 
 func always(*View) bool { return true }
@@ -125,7 +118,7 @@ func systemMismatch(v *View) Plan {
 }
 
 func jobRules() []rule {
-	return []rule{
+	return append([]rule{
 		{
 			id:  "job.title_lost",
 			doc: "A job that may make the server writable runs, but the title to the leader key has run into its margin or is another's: the job is called off.",
@@ -150,6 +143,12 @@ func jobRules() []rule {
 				}
 			},
 		},
+	}, jobRunningRules()...)
+}
+
+// jobRunningRules are for a job that nothing but its own purpose could end.
+func jobRunningRules() []rule {
+	return []rule{
 		{
 			id:  "job.source_gone",
 			doc: "A clone runs, but the leader it copies from has lost the key to another: it is called off and begun again.",
@@ -166,22 +165,7 @@ func jobRules() []rule {
 				}
 			},
 		},
-		{
-			id: "job.compare_moot",
-			doc: "The history is being compared with a leader that leads no more: the comparison, which may wait long for a " +
-				"node that is cut off, is called off, because the race for the key is on.",
-			when: func(v *View) bool {
-				c := v.Store.Cluster
-				return v.Job.Kind == JobCompare && !v.Job.Cancelling && v.Job.For != 0 && c.Revision > v.Job.For &&
-					c.Leader.ModRevision != v.Job.For
-			},
-			then: func(v *View) Plan {
-				return Plan{
-					Reason:  "the leader " + v.Job.Detail + " leads no more, the comparison with it is moot",
-					Actions: []Action{CancelJob{Why: "its leader leads no more"}},
-				}
-			},
-		},
+		compareMootRule(),
 		{
 			id:   "job.running",
 			doc:  "A local job runs; its end is the next news.",
@@ -197,12 +181,46 @@ func jobRules() []rule {
 	}
 }
 
+func compareMootRule() rule {
+	return rule{
+		id: "job.compare_moot",
+		doc: "The history is being compared with a leader that leads no more: the comparison, which may wait long for a " +
+			"node that is cut off, is called off, because the race for the key is on.",
+		when: func(v *View) bool {
+			c := v.Store.Cluster
+			return v.Job.Kind == JobCompare && !v.Job.Cancelling && v.Job.For != 0 && c.Revision > v.Job.For &&
+				c.Leader.ModRevision != v.Job.For
+		},
+		then: func(v *View) Plan {
+			return Plan{
+				Reason:  "the leader " + v.Job.Detail + " leads no more, the comparison with it is moot",
+				Actions: []Action{CancelJob{Why: "its leader leads no more"}},
+			}
+		},
+	}
+}
+
 func cancelledByStop(k JobKind) bool {
 	return k == JobClone || k == JobRewind || k == JobCompare || k == JobBootstrap
 }
 
 func stopRules() []rule {
 	return []rule{
+		{
+			id: "stop.withdraw_vote",
+			doc: "Told to stop, the server is proven down, and a vote of this member stands or may still arrive: it is withdrawn if etcd answers, " +
+				"for nobody may keep the freeze who starts this server without pgha.",
+			when: func(v *View) bool {
+				return v.Stopping && v.Local.Server == ServerDown && !v.Own.Held() && v.voteOut() && v.bound() && v.Fresh()
+			},
+			then: func(v *View) Plan {
+				w := WithdrawVote{Revision: ownVoteRevision(v)}
+				if l := v.Store.Cluster.Leader; l.Present && l.ModRevision == v.against() {
+					w.LeaderRevision = l.ModRevision
+				}
+				return Plan{Reason: "stopping: the own vote is withdrawn", Actions: []Action{w}, Wake: freezeWake}
+			},
+		},
 		{
 			id:  "stop.release",
 			doc: "Told to stop, and the server is proven down: the leader key is given up with a release record, so that a successor need not wait.",

@@ -40,6 +40,7 @@ func allRows() []row {
 	for _, part := range [][]row{
 		blockRows(), jobRows(), stopRows(), titleRows(), pauseRows(), ownerRows(), startRows(), switchoverRows(),
 		memberDataRows(), memberDownRows(), memberRunningRows(), bootstrapRows(), vacantRows(), raceRows(), reconcileRows(),
+		syncRows(), patroniRows(), freezeRows(), failsafeRows(), syncTitleRows(), syncSwitchoverRows(),
 	} {
 		all = append(all, part...)
 	}
@@ -49,11 +50,11 @@ func allRows() []row {
 // reconcileHits are the reconcile rules that apply to a steady plan.
 func reconcileHits(v View, p Plan) []RuleID {
 	var ids []RuleID
-	for _, r := range roleRules() {
+	for _, r := range roleTable {
 		if r.id != p.Rule || !r.steady {
 			continue
 		}
-		for _, rr := range reconcileRules() {
+		for _, rr := range reconcileTable {
 			if rr.when(&v) {
 				ids = append(ids, rr.id)
 			}

@@ -38,6 +38,9 @@ func Violation(v View, p Plan) string {
 
 //nolint:gocognit // one flat list of sacred rules, read side by side
 func actionViolation(v *View, a Action) string {
+	if why := syncViolation(v, a); why != "" {
+		return why
+	}
 	switch a := a.(type) {
 	case Promote, StartPrimary:
 		return writableViolation(v)
@@ -87,6 +90,50 @@ func actionViolation(v *View, a Action) string {
 	return ""
 }
 
+// syncViolation asks the sacred rules of the synchronous modes (guard_sync.go).
+func syncViolation(v *View, a Action) string {
+	switch a := a.(type) {
+	case WriteSync:
+		return writeSyncViolation(v, a.State)
+	case SetSync:
+		return settingViolation(v, a.Setting)
+	case DeleteSync:
+		if v.Own.Revision == 0 || v.Policy.Sync.Mode != SyncOff {
+			return "the sync key is removed while the synchronous mode is on, or by one that does not lead"
+		}
+	case TakeOver:
+		return takeOverViolation(v, a)
+	case AcquireLeader:
+		return acquireSyncViolation(v, a)
+	case Promote:
+		return promoteViolation(v, a.Sync)
+	case StartPrimary:
+		if v.Local.Sync.Known {
+			return promoteViolation(v, v.Local.Sync.Setting)
+		}
+	case HandOver:
+		return handOverSyncViolation(v, a)
+	case FreezeServer:
+		if v.Own.Revision != 0 || v.Local.Role == RolePrimary {
+			return "a leader, or a primary, is frozen"
+		}
+	case CastVote:
+		return voteViolation(v, a.Vote)
+	case WithdrawVote:
+		return withdrawViolation(v, a)
+	case Thaw:
+		return thawViolation(v)
+	case Follow, Rewind, Clone:
+		return boundViolation(v)
+	case StartStandby:
+		if a.Upstream != "" {
+			return boundViolation(v)
+		}
+	default: // what touches neither commits nor votes
+	}
+	return ""
+}
+
 // writableViolation: no writable PostgreSQL without the key by its revision, the margin of its
 // lease and a living fencer.
 func writableViolation(v *View) string {
@@ -96,7 +143,7 @@ func writableViolation(v *View) string {
 	case v.Store.Cluster.Leader.Present && v.Store.Cluster.Revision > v.Own.Revision &&
 		v.Store.Cluster.Leader.ModRevision != v.Own.Revision:
 		return "a writable server while the leader key is another's"
-	case v.Own.Sent+v.Own.TTL-v.Now <= 2*guardMargin(v):
+	case max(v.Own.Sent, v.Own.Promised)+v.Own.TTL-v.Now <= 2*guardMargin(v):
 		return "a writable server within the safety margin of the lease"
 	case !v.Fencer.Alive:
 		return "a writable server without a fencer"
@@ -117,7 +164,7 @@ func acquireViolation(v *View) string {
 	switch {
 	case v.Store.Cluster.Leader.Present:
 		return "the leader key is taken while it is there"
-	case v.Own.Held() && v.Now < v.Own.Sent+v.Own.TTL-2*guardMargin(v):
+	case v.Own.Held() && v.Now < max(v.Own.Sent, v.Own.Promised)+v.Own.TTL-2*guardMargin(v):
 		return "" // its own key, deleted under it
 	case gap.Since != 0 && v.Now-gap.Since >= max(v.Policy.TTL, v.Store.Cluster.Reign.TTL)+v.Policy.Margin:
 		return ""

@@ -75,8 +75,12 @@ type ProbePeers struct{}
 // AskLease asks the store whether the lease of the vanished leader key is gone.
 type AskLease struct{ Lease LeaseID }
 
-// AcquireLeader tries to create the leader key under the own lease.
-type AcquireLeader struct{ Reign Reign }
+// AcquireLeader tries to create the leader key under the own lease. Sync is what the sync key becomes
+// in the same transaction; nil leaves it.
+type AcquireLeader struct {
+	Reign Reign
+	Sync  *SyncState
+}
 
 // TakeOver replaces the leader key, or creates it, by the frozen votes that it names: one transaction
 // compares the leader key, the sync key, the reign and each vote counted, and publishes the
@@ -109,8 +113,9 @@ type FreezeServer struct {
 // CastVote publishes where the frozen log ends.
 type CastVote struct{ Vote Vote }
 
-// WithdrawVote deletes the own vote while the leader it was cast against still leads. Only when that
-// is known to be done may the server follow again.
+// WithdrawVote empties the own vote key of that revision (zero: it is absent, and a vote on its way is
+// shut out), while the leader of LeaderRevision still leads. Only when that is known to be done may the
+// server follow that leader again. LeaderRevision zero: another leads by now, whoever it is.
 type WithdrawVote struct{ Revision, LeaderRevision int64 }
 
 // Thaw removes the freeze record; the server follows again by the next decision.
@@ -122,7 +127,8 @@ type AskPromises struct{ Members []FailsafeMember }
 // AdoptHandOver takes up the leader key that was handed over to this member's offered lease.
 type AdoptHandOver struct{ Revision int64 }
 
-// Promote arms the fencer and makes the running standby writable. Sync is in force before that.
+// Promote arms the fencer and makes the running standby writable. Sync stands in the server's
+// configuration before the signal is given.
 type Promote struct{ Sync SyncSetting }
 
 // StartPrimary arms the fencer and starts the server as the primary it was.

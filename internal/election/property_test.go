@@ -62,6 +62,8 @@ func TestTheOrderOfMembersAndAnswersDoesNotMatter(t *testing.T) {
 		w.Store.Cluster.Failsafe = rapid.Permutation(v.Store.Cluster.Failsafe).Draw(t, "failsafe")
 		w.Probes.Answers = rapid.Permutation(v.Probes.Answers).Draw(t, "answers")
 		w.Local.Walsenders = rapid.Permutation(v.Local.Walsenders).Draw(t, "walsenders")
+		w.Store.Cluster.Votes = rapid.Permutation(v.Store.Cluster.Votes).Draw(t, "votes")
+		w.Local.Streamed = rapid.Permutation(v.Local.Streamed).Draw(t, "streamed")
 		w.Results = rapid.Permutation(v.Results).Draw(t, "results")
 		a, b := Decide(v), Decide(w)
 		b.Reason = a.Reason // of several members that are better, the first is named
@@ -74,7 +76,7 @@ func TestTheOrderOfMembersAndAnswersDoesNotMatter(t *testing.T) {
 // drastic says that an action is one that not knowing must never lead to.
 func drastic(v View, a Action) bool {
 	switch a.(type) {
-	case Demote, ReleaseLeader, StopServer, Rewind, Clone, AcquireLeader, Bootstrap, ClaimBootstrap:
+	case Demote, ReleaseLeader, StopServer, Rewind, Clone, AcquireLeader, Bootstrap, ClaimBootstrap, TakeOver, FreezeServer, CastVote, SetSync:
 		return true
 	}
 	return makesWritable(v, a)

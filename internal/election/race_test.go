@@ -2,6 +2,7 @@ package election
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -20,7 +21,7 @@ func raceRows() []row {
 	return []row{
 		barred("nofailover", "nofailover", func(v *View) { v.Self.Tags.NoFailover = true }),
 		barred("a standby cluster", "standby cluster", func(v *View) { v.Policy.StandbyCluster = true }),
-		barred("synchronous mode", "synchronous_mode", func(v *View) { v.Policy.Sync.Mode = SyncQuorum }),
+		barred("a promise", "promised", func(v *View) { v.Fencer.PromiseUntil = testNow + time.Second }),
 		barred("a silent fencer", "fencer", func(v *View) { v.Fencer.Alive = false }),
 		barred("no lease", "no lease", func(v *View) { v.Lease = 0 }),
 		barred("an unknown system identifier", "system identifier", func(v *View) { v.Local.SystemID = "" }),
@@ -153,6 +154,13 @@ func TestGoldenRace(t *testing.T) {
 	lag := func(own LSN) func(*View) {
 		return func(v *View) { v.Policy.MaximumLag, v.Local.LSN = 50, own; v.Probes.Answers = nil }
 	}
+	sync := func(quorum int, voters string, f func(*View)) func(*View) {
+		return func(v *View) {
+			v.Policy.Sync.Mode = SyncQuorum
+			v.Store.Cluster.Sync = SyncState{Leader: "a", Quorum: quorum, Standbys: strings.Split(voters, ","), ModRevision: 55}
+			f(v)
+		}
+	}
 	timelineTwo := func(v *View) {
 		v.Store.Cluster.History, v.Store.Cluster.HistorySeen = []TimelineRecord{{Timeline: 1}}, true
 	}
@@ -179,18 +187,25 @@ func TestGoldenRace(t *testing.T) {
 		{"H-040 own timeline 1, the cluster's 2", timelineTwo, false},
 		{"H-040 own timeline unknown, the cluster's 2", func(v *View) { timelineTwo(v); v.Local.Timeline = 0 }, false},
 		{"H-041, stricter here: the same without check_timeline", func(v *View) { timelineTwo(v); v.Policy.CheckTimeline = false }, false},
-		{"H-042 synchronous, c of the set is ahead", func(v *View) {
-			answers("c", 101, nil)(v)
-			v.Store.Cluster.Sync = SyncState{Leader: "a", Standbys: []string{"b", "c"}}
-		}, false},
-		{"H-042 synchronous mode is not honoured by this version", func(v *View) {
-			v.Policy.Sync.Mode = SyncQuorum
-			v.Store.Cluster.Sync = SyncState{Leader: "a", Standbys: []string{"b", "c"}}
-		}, false},
-		{"H-043, not honoured by this version: synchronous, the former leader is ahead as a standby", func(v *View) {
-			answers("a", 101, nil)(v)
-			v.Store.Cluster.Sync = SyncState{Leader: "a", Standbys: []string{"b"}}
-		}, false},
+		{"H-042 synchronous, c of the set is ahead", sync(0, "b,c", answers("c", 101, nil)), false},
+		{"H-043 synchronous, the former leader is ahead as a standby", sync(0, "b", answers("a", 101, nil)), true},
+		{"H-044 quorum 0, the only voter, alone", sync(0, "b", func(v *View) { v.Probes.Answers = nil }), true},
+		{"H-045 quorum 1, c is down", sync(1, "b,c", func(v *View) { v.Probes.Answers = nil }), false},
+		{"H-045 quorum 1, c's server is not up", sync(1, "b,c", answers("c", 0, nil)), false},
+		{"H-045 quorum 1, c is ahead", sync(1, "b,c", answers("c", 101, nil)), false},
+		{"H-046 quorum 1, c is as far", sync(1, "b,c", answers("c", 100, nil)), true},
+		{"H-046 quorum 1, c is behind", sync(1, "b,c", answers("c", 90, nil)), true},
+		{"H-047 quorum 1, c is down, the former leader is as far", sync(1, "b,c", func(v *View) { v.Probes.Answers = nil; answers("a", 100, nil)(v) }), true},
+		{"H-048 quorum 1, c is down, the former leader is ahead", sync(1, "b,c", func(v *View) { v.Probes.Answers = nil; answers("a", 101, nil)(v) }), false},
+		{"H-049, stricter here: no voter, and all voters are behind", sync(1, "c,d", func(v *View) { answers("c", 90, nil)(v); answers("d", 90, nil)(v) }), false},
+		{"H-050 quorum 1, the former leader itself, nobody answers", sync(1, "a,c", func(v *View) { v.Store.Cluster.Sync.Leader = "b"; v.Probes.Answers = nil }), true},
+		{"H-050 quorum 1, the former leader itself, a voter is ahead", sync(1, "a,c", func(v *View) { v.Store.Cluster.Sync.Leader = "b"; answers("c", 101, nil)(v) }), false},
+		{"H-051 quorum 1, c is as far and has nofailover", sync(1, "b,c", answers("c", 100, func(p *Probe) { p.NoFailover = true })), false},
+		{"H-051 quorum 1, c is as far and has the higher priority", sync(1, "b,c", answers("c", 100, func(p *Probe) { p.Priority = 2 })), false},
+		{"a voter on a timeline of the past is behind", sync(1, "b,c", func(v *View) { v.Local.Timeline = 2; answers("c", 900, nil)(v) }), true},
+		{"a failover by hand, out of the set", sync(1, "c,d", func(v *View) { v.Store.Cluster.Failover = FailoverRequest{Candidate: "b"} }), true},
+		{"a switchover, out of the set", sync(1, "c,d", func(v *View) { v.Store.Cluster.Failover = FailoverRequest{Leader: "a", Candidate: "b"} }), false},
+		{"one that is ahead but in no set", sync(0, "b", answers("d", 101, nil)), true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			v := vacant()

@@ -43,7 +43,6 @@ func anyCluster(t *rapid.T) Cluster {
 		Reign:    Reign{Epoch: chance(t, "epoch", uint64(0), 1, 4), Holder: chance(t, "holder", "", "a", "c"), NextTimeline: chance(t, "next", Timeline(0), 2, 9), ModRevision: rev("reign")},
 		Release:  Release{LeaderRevision: rev("released"), ModRevision: rev("release")},
 		Failover: FailoverRequest{Leader: chance(t, "of", "", "", "a", "b"), Candidate: chance(t, "to", "", "", "a", "b", "c", "x"), ModRevision: rev("failover")},
-		Sync:     SyncState{Leader: chance(t, "sync", "", "", "a"), Standbys: []string{"c"}},
 
 		ConfigRev: chance(t, "config", int64(8), 8, 0, 9), HistorySeen: chance(t, "history seen", true, false),
 	}
@@ -135,7 +134,6 @@ func anyView(t *rapid.T) View {
 		MaximumLag: chance(t, "maximum lag", uint64(1<<20), 0), PrimaryStartTimeout: chance(t, "start timeout", 300*time.Second, time.Millisecond, 0),
 		UseRewind: chance(t, "use rewind", true, false), Pause: chance(t, "pause", false, false, true), UseSlots: chance(t, "use slots", true, false),
 		StandbyCluster: chance(t, "standby cluster", false, false, false, true), FailsafeMode: chance(t, "failsafe mode", false, true),
-		Sync: SyncPolicy{Mode: chance(t, "synchronous", SyncOff, SyncOff, SyncOff, SyncQuorum)},
 	}
 	v.Store = Store{
 		Seen: chance(t, "seen", true, true, true, true, false), FreshAt: anyInstant(t, "fresh"), Cluster: anyCluster(t),
@@ -166,5 +164,6 @@ func anyView(t *rapid.T) View {
 		}
 	}
 	v.Stopping = chance(t, "stopping", false, false, false, true)
+	anySynchronous(t, &v)
 	return v
 }

@@ -11,40 +11,27 @@ type reconcileRule struct {
 }
 
 func reconcile(v *View, p *Plan) {
-	for _, r := range reconcileRules() {
-		if r.when(v) {
+	for i := range reconcileTable {
+		if r := &reconcileTable[i]; r.when(v) {
 			p.Actions = append(p.Actions, r.then(v))
 		}
 	}
 }
 
-func reconcileRules() []reconcileRule {
-	leads := func(when func(*View) bool) func(*View) bool {
-		return func(v *View) bool {
-			return v.titleGood() && v.Local.Server == ServerRunning && v.Local.Role == RolePrimary && when(v)
-		}
+// leads limits a rule to a leader whose server is a running primary.
+func leads(when func(*View) bool) func(*View) bool {
+	return func(v *View) bool {
+		return v.titleGood() && v.Local.Server == ServerRunning && v.Local.Role == RolePrimary && when(v)
 	}
+}
+
+func reconcileRules() []reconcileRule {
+	return slices.Concat(reconcileStoreRules(), reconcileLeaderRules())
+}
+
+// reconcileLeaderRules are about what the leader publishes and keeps of the others.
+func reconcileLeaderRules() []reconcileRule {
 	return []reconcileRule{
-		{
-			id:  "reconcile.config",
-			doc: "The dynamic configuration changed: write the files and reload.",
-			when: func(v *View) bool {
-				return v.Store.Cluster.ConfigRev != 0 && v.Store.Cluster.ConfigRev != v.Local.ConfigRev
-			},
-			then: func(*View) Action { return ApplyConfig{} },
-		},
-		{
-			id:   "reconcile.initialize",
-			doc:  "The initialize key does not hold the system identifier: the leader repairs it (row D-49).",
-			when: leads(func(v *View) bool { return v.Store.Cluster.Initialize.State != BootstrapDone && v.Local.SystemID != "" }),
-			then: func(*View) Action { return WriteInitialize{} },
-		},
-		{
-			id:   "reconcile.restore_config",
-			doc:  "The dynamic configuration is gone from the store: the leader writes back what it remembers (row H-013).",
-			when: leads(func(v *View) bool { return v.Store.Cluster.ConfigRev == 0 }),
-			then: func(*View) Action { return RestoreConfig{} },
-		},
 		{
 			id:  "reconcile.slots",
 			doc: "The replication slots here are not those of the members that should stream from here.",
@@ -73,6 +60,47 @@ func reconcileRules() []reconcileRule {
 			doc:  "The leader was promoted and pg_control still shows the old timeline: a checkpoint makes it a source for pg_rewind (row H-084).",
 			when: leads(func(v *View) bool { return v.Local.PromotedCheckpoint == No }),
 			then: func(*View) Action { return CheckpointNow{} },
+		},
+		{
+			id:   "reconcile.failsafe",
+			doc:  "The published failsafe set is not that of the members that can be asked, or there should be none (row D-72).",
+			when: leads(failsafeStale),
+			then: func(v *View) Action { return WriteFailsafe{Members: failsafeWanted(v)} },
+		},
+		{
+			id:  "reconcile.old_vote",
+			doc: "A vote of this member against a reign that is over is still in the store.",
+			when: func(v *View) bool {
+				vote, ok := v.Store.Cluster.Vote(v.Self.Name)
+				return ok && vote.Standing() && vote.LeaderRevision < v.Store.Cluster.Reign.ModRevision
+			},
+			then: func(v *View) Action { return WithdrawVote{Revision: ownVoteRevision(v)} },
+		},
+	}
+}
+
+// reconcileStoreRules are about the store and its content.
+func reconcileStoreRules() []reconcileRule {
+	return []reconcileRule{
+		{
+			id:  "reconcile.config",
+			doc: "The dynamic configuration changed: write the files and reload.",
+			when: func(v *View) bool {
+				return v.Store.Cluster.ConfigRev != 0 && v.Store.Cluster.ConfigRev != v.Local.ConfigRev
+			},
+			then: func(*View) Action { return ApplyConfig{} },
+		},
+		{
+			id:   "reconcile.initialize",
+			doc:  "The initialize key does not hold the system identifier: the leader repairs it (row D-49).",
+			when: leads(func(v *View) bool { return v.Store.Cluster.Initialize.State != BootstrapDone && v.Local.SystemID != "" }),
+			then: func(*View) Action { return WriteInitialize{} },
+		},
+		{
+			id:   "reconcile.restore_config",
+			doc:  "The dynamic configuration is gone from the store: the leader writes back what it remembers (row H-013).",
+			when: leads(func(v *View) bool { return v.Store.Cluster.ConfigRev == 0 }),
+			then: func(*View) Action { return RestoreConfig{} },
 		},
 		{
 			id:  "reconcile.failover_done",

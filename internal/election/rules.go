@@ -32,10 +32,10 @@ type RuleDoc struct {
 // Rules lists all rules in the order in which they are asked.
 func Rules() []RuleDoc {
 	var all []RuleDoc
-	for _, r := range roleRules() {
+	for _, r := range roleTable {
 		all = append(all, RuleDoc{ID: r.id, Doc: r.doc, Stage: StageRole, Steady: r.steady})
 	}
-	for _, r := range reconcileRules() {
+	for _, r := range reconcileTable {
 		all = append(all, RuleDoc{ID: r.id, Doc: r.doc, Stage: StageReconcile})
 	}
 	return append(all, RuleDoc{

@@ -168,11 +168,24 @@ func ownerStartRules(owner func(func(*View) bool) func(*View) bool, server func(
 			},
 		},
 		{
-			id:   "leader.start_as_standby",
-			doc:  "The key was won while this was a standby that has stopped since: it is started as such and promoted then, never started straight into a new timeline.",
-			when: owner(func(v *View) bool { return v.Local.Server == ServerDown && v.Local.Signal }),
+			id: "leader.start_as_standby",
+			doc: "The key was won while this was a standby that has stopped since: it is started as such and promoted then, never started straight into a new timeline. " +
+				"So is a primary whose files hold a setting of synchronous_standby_names that the published set does not allow.",
+			when: owner(func(v *View) bool { return v.Local.Server == ServerDown && (v.Local.Signal || settingTooWeak(v)) }),
 			then: func(v *View) Plan {
+				if !v.Local.Signal {
+					return trouble("synchronous_standby_names as the files have it asks for less than what is published", "", StartStandby{})
+				}
 				return Plan{Reason: "the server stopped before its promotion", Actions: []Action{StartStandby{}}}
+			},
+		},
+		{
+			id: "leader.crash_release",
+			doc: "The leader's server is down, the cluster is synchronous, and as many voters run as a takeover needs: the key is released rather than " +
+				"the server started in place. The voters lose nothing and are faster than a crash recovery.",
+			when: owner(func(v *View) bool { return v.Local.Server == ServerDown && votersRun(v) }),
+			then: func(v *View) Plan {
+				return trouble("the server is down, and the voters run", "", ReleaseLeader{Why: "server down"})
 			},
 		},
 		{
@@ -235,10 +248,34 @@ func ownerRunningRules(owner func(func(*View) bool) func(*View) bool) []rule {
 				if r := v.Result(JobPromote); r.Err != "" && r.Failures >= startAttempts && r.For == v.Own.Revision {
 					return trouble("promotion failed: "+r.Err, "", StopServer{Fast: true, ReleaseAfter: true})
 				}
-				return Plan{Reason: "this member holds the leader key", Actions: []Action{Promote{}}}
+				return Plan{Reason: "this member holds the leader key", Actions: []Action{Promote{Sync: v.syncForPromotion()}}}
 			},
 		},
 	}
+}
+
+// votersRun says that members which look well reach the quorum of every published set, and that one of
+// them may lead.
+func votersRun(v *View) bool {
+	sets, mine := v.published()
+	if !mine || len(sets) == 0 || v.Policy.Sync.TimeOnly {
+		return false
+	}
+	able := false
+	for _, s := range sets {
+		n := 0
+		for _, voter := range s.Voters {
+			m, ok := v.Store.Cluster.Member(voter.Name)
+			if ok && m.IsPgha() && m.State == StateRunning && m.DataID == voter.Data {
+				n++
+				able = able || !m.Tags.NoFailover
+			}
+		}
+		if n < s.Quorum {
+			return false
+		}
+	}
+	return able
 }
 
 func startHopeless(v *View) bool {

@@ -14,12 +14,12 @@ func pauseRules() []rule {
 			when: paused(func(v *View) bool {
 				return !v.Store.Cluster.Leader.Present && !v.Own.Held() && v.Local.Server == ServerRunning &&
 					v.Local.Role == RolePrimary && v.Store.Cluster.Initialize.State == BootstrapDone &&
-					v.Store.Cluster.Initialize.SystemID == v.Local.SystemID && v.Lease != 0 && vacancyProven(v)
+					v.Store.Cluster.Initialize.SystemID == v.Local.SystemID && v.Lease != 0 && vacancyProven(v) && !v.promised()
 			}),
 			then: func(v *View) Plan {
 				return Plan{
 					Reason:  "paused: the leader key is free and this server is a primary",
-					Actions: []Action{AcquireLeader{Reign: nextReign(v)}},
+					Actions: []Action{AcquireLeader{Reign: nextReign(v), Sync: acquireSync(v)}},
 				}
 			},
 		},

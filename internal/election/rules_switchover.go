@@ -96,7 +96,9 @@ func switchoverGoRules(asked func(func(*View) bool) func(*View) bool) []rule {
 			then: func(v *View) Plan {
 				name := v.Store.Cluster.Failover.Candidate
 				o, _ := usableOffer(v, name)
-				return Plan{Reason: "switchover to " + name, Actions: []Action{HandOver{Candidate: name, OfferRevision: o.ModRevision}}}
+				return Plan{Reason: "switchover to " + name, Actions: []Action{
+					HandOver{Candidate: name, OfferRevision: o.ModRevision, Sync: handOverSync(v, name)},
+				}}
 			},
 		},
 		{
@@ -194,6 +196,9 @@ func candidateRefusal(v *View, name string) string {
 	if m.State != StateRunning {
 		return fmt.Sprintf("%s is not running (%s)", name, m.State)
 	}
+	if s := v.Store.Cluster.Sync; v.Store.Cluster.Failover.IsSwitchover() && namesSomebody(s) && !inSyncSet(s, name) {
+		return fmt.Sprintf("the cluster is synchronous, and %s is not in its set", name)
+	}
 	w, ok := walsender(v, name)
 	if !ok {
 		return fmt.Sprintf("%s does not stream from the leader", name)
@@ -206,6 +211,12 @@ func candidateRefusal(v *View, name string) string {
 		return "the hand-over failed: " + r.Err
 	}
 	return ""
+}
+
+// namesSomebody says that the sync key names anybody but the leader. While it names nobody, because the
+// set is just being made, a hand-over is no less safe: the candidate waits for the leader's last byte.
+func namesSomebody(s SyncState) bool {
+	return s.Active() && (len(s.Standbys) > 0 || s.Electorate != nil && len(s.Electorate.Sets) > 0)
 }
 
 func walsender(v *View, name string) (Walsender, bool) {

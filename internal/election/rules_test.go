@@ -30,12 +30,12 @@ func TestEveryRuleHasASentenceThatExplainsIt(t *testing.T) {
 }
 
 func TestEveryRuleHasItsParts(t *testing.T) {
-	for _, r := range roleRules() {
+	for _, r := range roleTable {
 		if r.when == nil || r.then == nil {
 			t.Errorf("rule %s lacks a part", r.id)
 		}
 	}
-	for _, r := range reconcileRules() {
+	for _, r := range reconcileTable {
 		if r.when == nil || r.then == nil {
 			t.Errorf("rule %s lacks a part", r.id)
 		}
@@ -105,5 +105,14 @@ func everyAction() []Action {
 		WriteFailsafe{},
 		RestoreConfig{},
 		CheckpointNow{},
+		TakeOver{},
+		SetSync{},
+		WriteSync{},
+		DeleteSync{},
+		FreezeServer{},
+		CastVote{},
+		WithdrawVote{},
+		Thaw{},
+		AskPromises{},
 	}
 }

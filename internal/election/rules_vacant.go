@@ -21,10 +21,10 @@ func vacantRules() []rule {
 			id:  "vacant.retake",
 			doc: "A running primary without a title, in a cluster that nobody leads, whose vacancy is proven at once (a cluster taken over from elsewhere): it takes the key.",
 			when: vacant(func(v *View) bool {
-				return v.Local.Server == ServerRunning && v.Local.Role == RolePrimary && ineligible(v) == "" && vacancyProven(v)
+				return v.Local.Server == ServerRunning && v.Local.Role == RolePrimary && ineligible(v) == "" && timeBarred(v) == "" && vacancyProven(v)
 			}),
 			then: func(v *View) Plan {
-				return Plan{Reason: "this server is a primary and nobody leads", Actions: []Action{AcquireLeader{Reign: nextReign(v)}}}
+				return Plan{Reason: "this server is a primary and nobody leads", Actions: []Action{AcquireLeader{Reign: nextReign(v), Sync: acquireSync(v)}}}
 			},
 		},
 		{
@@ -133,6 +133,20 @@ func raceRules(vacant func(func(*View) bool) func(*View) bool) []rule {
 			},
 		},
 		{
+			id: "race.wait_votes",
+			doc: "Nobody leads a synchronous cluster, and this member is not known to hold every commit that was acknowledged: " +
+				"it takes no key by time alone, but waits for the votes of frozen members, or for the copy that led last.",
+			when: vacant(func(v *View) bool { return timeBarred(v) != "" }),
+			then: func(v *View) Plan {
+				p := trouble(timeBarred(v), "more members, the return of "+v.Store.Cluster.Sync.Leader+", or a failover by hand")
+				p.Wake = raceRetry
+				if v.Now-v.Probes.DoneAt > raceRetry/2 && !probing(v) {
+					p.Actions = []Action{ProbePeers{}}
+				}
+				return p
+			},
+		},
+		{
 			id:   "race.yield",
 			doc:  "Another member that answered is the better leader.",
 			when: vacant(func(v *View) bool { return better(v) != "" }),
@@ -151,7 +165,7 @@ func raceRules(vacant func(func(*View) bool) func(*View) bool) []rule {
 			then: func(v *View) Plan {
 				return Plan{
 					Reason:  "nobody leads, and no member that answered is further",
-					Actions: []Action{AcquireLeader{Reign: nextReign(v)}}, Wake: raceRetry,
+					Actions: []Action{AcquireLeader{Reign: nextReign(v), Sync: acquireSync(v)}}, Wake: raceRetry,
 				}
 			},
 		},

@@ -27,6 +27,8 @@ type View struct {
 	Probes Probes
 	// Commands are what an operator asked of this very member and nobody has done yet.
 	Commands []Command
+	// Racing: a transaction that takes the leader key was sent and its outcome is not known yet.
+	Racing bool
 	// Stopping: the agent was told to stop together with its server.
 	Stopping bool
 }
@@ -93,7 +95,24 @@ type Store struct {
 	// FailoverAt is when this agent first saw the present failover request.
 	FailoverAt Instant
 	// StatusAt is when this agent last wrote the status key, zero if never.
-	StatusAt Instant
+	StatusAt  Instant
+	SyncWrite SyncWrite
+}
+
+// SyncWrite is a write or deletion of the sync key that this agent sent and whose outcome its snapshot
+// does not show yet, be it known otherwise or not. An agent that takes up a title of an earlier life does
+// not know what that life sent: Sent, Over the key as it first sees it.
+type SyncWrite struct {
+	Sent bool
+	// Over is the revision of the key that the write compares; zero: it was absent. Once the snapshot
+	// shows another the write has arrived, or never will.
+	Over int64
+}
+
+// syncUnsettled says that the sync key may change any moment by a write of this agent's own.
+func (v *View) syncUnsettled() bool {
+	w := v.Store.SyncWrite
+	return w.Sent && w.Over == v.Store.Cluster.Sync.ModRevision
 }
 
 // Fresh says that the store answered within the time to live.
@@ -186,7 +205,10 @@ type Local struct {
 	DivergenceDetail string
 	LostBytes        uint64
 	// Walsenders are the standbys connected to this primary, by application name.
-	Walsenders     []Walsender
+	Walsenders []Walsender
+	// Streamed says when each standby was last seen streaming from this primary, sorted by name.
+	// Names that went stay in it.
+	Streamed       []Streamed
 	PendingRestart bool
 	// ConfigRev is the revision of the dynamic configuration that is written to the files.
 	ConfigRev int64
@@ -210,6 +232,12 @@ type Walsender struct {
 	LSN   LSN // flushed there
 	// SyncState is the server's word: async, potential, sync or quorum.
 	SyncState string
+}
+
+// Streamed is when a standby was last seen streaming.
+type Streamed struct {
+	Name string
+	At   Instant
 }
 
 // LocalSync is synchronous_standby_names as this server has it.
@@ -245,6 +273,9 @@ type Freeze struct {
 	Proven   bool
 	Timeline Timeline
 	LSN      LSN
+	// VoteSent: a vote of this freeze was sent, or may have been (the record was found when the agent
+	// started), and no withdrawal since then is known to be done. Such a vote may still arrive.
+	VoteSent bool
 	// Since is when the freeze was begun; Fruitless counts the freezes in a row that came to nothing,
 	// LastThaw is when the last of them ended.
 	Since     Instant
@@ -259,7 +290,8 @@ type Freeze struct {
 type Contact struct {
 	// Revision of the leader key whose holder is asked.
 	Revision int64
-	// HeardAt is when the question was sent that its agent or its server last answered.
+	// HeardAt is when the question was sent that its agent or its server last answered, or, before
+	// the first answer, when the asking began.
 	HeardAt Instant
 	// Silent counts the questions in a row that neither agent nor server answered.
 	Silent int
@@ -350,6 +382,9 @@ type FailsafeRound struct {
 	Members     []FailsafeMember
 	FailsafeRev int64
 	Asking      bool
+	// Unsettled are the members of a failsafe set that this leader sent to the store without learning
+	// whether it arrived. They must be asked as well: some candidate may have read that set.
+	Unsettled []FailsafeMember
 	// DoneAt is when the last round ended; Refused names the first member that did not promise, and
 	// why. Empty: all did, and Own.Promised moved.
 	DoneAt  Instant

@@ -23,6 +23,9 @@ func (s *server) restore() {
 		s.problems = append(s.problems, err.Error())
 	}
 	s.d, s.stateLost = d, !found
+	if !found {
+		s.d.LostAt = Now()
+	}
 	if d.Armed {
 		s.sh.arm(d.Token.Until, d.UntilRaw)
 		s.log.Info("token restored", slog.Uint64("epoch", d.Token.Epoch), slog.Duration("left", s.sh.remaining()))

@@ -156,7 +156,9 @@ func (c *Client) Kill(ctx context.Context) error {
 }
 
 // Promise records durably (over the death of fencer and agent, not over a reboot) that this member
-// does not race for the leader key until the given CLOCK_BOOTTIME. It never becomes shorter.
+// does not race for the leader key until the given CLOCK_BOOTTIME, at most an hour ahead. It never
+// becomes shorter. Only its return without error means that the record is written: a promise must not
+// be given on any other outcome, though the fencer may hold to it.
 func (c *Client) Promise(ctx context.Context, until time.Duration) error {
 	return c.do(ctx, request{Op: opPromise, Until: until})
 }

@@ -278,21 +278,6 @@ func TestStaleControlFileDoesNotKillAStartingStandby(t *testing.T) {
 	b.expect(c, EventDown)
 }
 
-func TestPromiseOutlivesFencerAndNeverShrinks(t *testing.T) {
-	b := newBench(t, "--no-second")
-	c, st := b.connect()
-	until := Now() + time.Minute
-	must(t, c.Promise(b.ctx(), until))
-	must(t, c.Promise(b.ctx(), until-time.Second))
-	signalPid(t, st.PID, syscall.SIGKILL)
-	b.expect(c, EventClosed)
-	wantErr(t, c.Promise(b.ctx(), until), ErrClosed)
-	_, st = b.connect()
-	if st.PromiseUntil != until || st.StateLost {
-		t.Fatalf("promise forgotten: %+v", st)
-	}
-}
-
 func TestIdleFencerLeaves(t *testing.T) {
 	b := newBench(t, "--idle-exit", "1s")
 	c, _ := b.connect()

@@ -72,7 +72,7 @@ func (s *server) state() State {
 	st := State{
 		Armed: s.d.Armed, Token: s.d.Token, LastEpoch: s.d.LastEpoch,
 		Busy: s.watch.busy(), Lingering: s.lingering(), Priority: s.watch.priority, KillMethod: "scan",
-		FencedAt: s.d.FencedAt, PromiseUntil: s.d.PromiseUntil, StateLost: s.stateLost,
+		FencedAt: s.d.FencedAt, PromiseUntil: s.d.PromiseUntil, StateLost: s.stateLost, LostAt: s.d.LostAt,
 		Policy: s.d.Policy, PolicyUntil: s.d.PolicyUntil, PID: os.Getpid(),
 		SecondPID: int(s.sh.spare[spareSecond].Load()), LastExitPid: s.lastExitPid, LastExit: s.lastExit,
 		Problems: slices.Clone(s.problems),

@@ -27,8 +27,10 @@ type durable struct {
 	EndedEpoch   uint64        `json:"ended_epoch"`
 	FencedAt     time.Duration `json:"fenced_at"`
 	PromiseUntil time.Duration `json:"promise_until"`
-	Policy       Policy        `json:"policy"`
-	PolicyUntil  time.Duration `json:"policy_until"`
+	// LostAt is when a fencer of this boot found no state; see State.
+	LostAt      time.Duration `json:"lost_at,omitempty"`
+	Policy      Policy        `json:"policy"`
+	PolicyUntil time.Duration `json:"policy_until"`
 
 	Server *durableServer `json:"server,omitempty"`
 }

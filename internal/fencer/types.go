@@ -113,6 +113,10 @@ type State struct {
 	// StateLost: no state of this boot was found at the start of this fencer. Promises that were
 	// given before are unknown, so the agent must wait them out (safety review, hole 15).
 	StateLost bool `json:"state_lost"`
+	// LostAt is the CLOCK_BOOTTIME at which a fencer of this boot last found no state; 0: none did.
+	// Unlike StateLost it outlives the fencer that noticed, so that a second restart does not hide
+	// the loss. PromisedUntil reckons with it.
+	LostAt time.Duration `json:"lost_at,omitempty"`
 	// Policy towards a writable server without a token, and its end (0: none).
 	Policy      Policy        `json:"policy"`
 	PolicyUntil time.Duration `json:"policy_until"`
@@ -124,6 +128,17 @@ type State struct {
 	LastExit    ExitStatus `json:"last_exit"`
 	// Problems in plain words: what this fencer could not get.
 	Problems []string `json:"problems,omitempty"`
+}
+
+// PromisedUntil is the CLOCK_BOOTTIME before which this member must not race for the leader key: the
+// end of the promise that is known, or of one that may have been given before the state was lost.
+// Longest is the longest promise that this member may ever have given: its own ttl, and 20 s if a
+// Patroni may be a member. 0: there is no promise.
+func (s State) PromisedUntil(longest time.Duration) time.Duration {
+	if s.LostAt == 0 {
+		return s.PromiseUntil
+	}
+	return max(s.PromiseUntil, s.LostAt+longest)
 }
 
 // StartSpec is a postmaster to start.

@@ -26,13 +26,21 @@ type ConfigSpec struct {
 	// Upstream is the server to stream from, with the slot to use there; nil: primary_conninfo
 	// is empty, so a standby replicates from its archive at most (row H-090).
 	Upstream *Source
+	// LeaderRevision is the revision of the leader key for whose sake Upstream is followed. While a
+	// freeze record stands, an upstream needs one that is known and is not the record's: ErrFrozen.
+	LeaderRevision int64
 	// RecoveryConf are the user's recovery settings (row C-089).
 	RecoveryConf map[string]string
 	// Frozen renders primary_conninfo and restore_command empty, whatever else is given. Before
 	// PostgreSQL 14 restore_command only changes at a restart, which Changed then says.
 	Frozen bool
+	// RestoreOff renders restore_command empty: a member that voted restores nothing until it
+	// streams from the new leader (safety review, hole 17). A freeze record does the same.
+	RestoreOff bool
 	// SyncNames overrides synchronous_standby_names (row C-185); nil leaves it to the user.
 	SyncNames *string
+	// KeepSync leaves synchronous_standby_names as pgha's file has it: only SetSync changes it.
+	KeepSync bool
 	// HotStandbyFeedback forces hot_standby_feedback on (row C-186).
 	HotStandbyFeedback bool
 	// CustomConf is included instead of <base>.base.conf (row C-090).
@@ -77,9 +85,11 @@ func (s *Server) WriteConfig(spec ConfigSpec) (Changed, error) {
 	if major < 12 {
 		return Changed{}, fmt.Errorf("write configuration: PostgreSQL %d: 12 is the oldest that pgha runs", major)
 	}
-	w := configWriter{s: s, spec: spec, major: major}
+	s.files.Lock()
+	defer s.files.Unlock()
+	w := configWriter{s: s, spec: spec, major: major, restoreOff: spec.Frozen || spec.RestoreOff}
 	for _, step := range []func() error{
-		w.keepOriginal, w.writePassFile, w.writeLines, w.cleanAutoConf, w.compose, w.writeMain, w.writeSignal,
+		w.checkFreeze, w.forgetReservations, w.keepOriginal, w.writePassFile, w.writeLines, w.cleanAutoConf, w.compose, w.writeMain, w.writeSignal,
 	} {
 		if err := step(); err != nil {
 			return w.changed, fmt.Errorf("write configuration: %w", err)
@@ -101,6 +111,8 @@ type configWriter struct {
 	spec    ConfigSpec
 	major   int
 	changed Changed
+	// restoreOff: restore_command is empty whatever the user gave.
+	restoreOff bool
 
 	settings map[string]string
 	cmdline  map[string]string
@@ -108,7 +120,7 @@ type configWriter struct {
 
 func (w *configWriter) inConfig(name string) string { return filepath.Join(w.s.opt.ConfigDir, name) }
 
-func (w *configWriter) mainFile() string { return w.inConfig(w.s.opt.ConfigBaseName + ".conf") }
+func (w *configWriter) mainFile() string { return w.s.mainFile() }
 
 func (w *configWriter) baseFile() string { return w.inConfig(w.s.opt.ConfigBaseName + ".base.conf") }
 
@@ -278,7 +290,7 @@ func (w *configWriter) onlyReplication() bool {
 		case "primary_conninfo", "primary_slot_name", "synchronous_standby_names", "hot_standby_feedback":
 			return true
 		}
-		return n == "restore_command" && w.spec.Frozen
+		return n == "restore_command" && w.restoreOff
 	}
 	return len(w.changed.Settings) > 0 && !slices.ContainsFunc(w.changed.Settings, func(n string) bool { return !quick(n) })
 }

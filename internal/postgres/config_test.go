@@ -157,6 +157,10 @@ func TestConfigRefusesLinesThatAreMoreThanOne(t *testing.T) {
 	if err := n.InitDB(t.Context(), InitOptions{}, nil); err != nil {
 		t.Fatal(err)
 	}
+	// A fresh directory has no setting to keep, which is no error.
+	if ch := n.configure(ConfigSpec{KeepSync: true}); !ch.Files {
+		t.Errorf("%+v", ch)
+	}
 	if _, err := n.WriteConfig(ConfigSpec{HBA: []string{"local all all peer\nhost all all all trust"}}); err == nil {
 		t.Error("two lines in one item were written")
 	}

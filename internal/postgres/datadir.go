@@ -63,7 +63,8 @@ func (s *Server) Unfinished() (*Mark, error) {
 	return m, nil
 }
 
-// begin puts the mark down, durably, before the first byte of the data directory changes.
+// begin puts the mark down, durably, before the first byte of the data directory changes. Whatever
+// comes out of it is another copy of the data, so the identity goes first.
 func (s *Server) begin(operation, source string) error {
 	if err := s.ensureDir(s.opt.StateDir); err != nil {
 		return fmt.Errorf("state directory: %w", err)
@@ -71,6 +72,11 @@ func (s *Server) begin(operation, source string) error {
 	b, err := json.Marshal(Mark{Operation: operation, Source: source, Started: time.Now().UTC(), DataDir: s.opt.DataDir})
 	if err != nil {
 		return err
+	}
+	s.idMu.Lock()
+	defer s.idMu.Unlock()
+	if err := s.dropDataID(); err != nil {
+		return fmt.Errorf("data identity: %w", err)
 	}
 	return s.writeDurably(filepath.Join(s.opt.StateDir, markFile), b, 0o600)
 }

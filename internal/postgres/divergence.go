@@ -236,11 +236,25 @@ func (s *Server) runningPosition(ctx context.Context) (localPosition, error) {
 	if err != nil {
 		return localPosition{}, err
 	}
+	return s.positionOf(o)
+}
+
+// positionOf is the end of the log of a server that was observed. A standby's pg_control may name an
+// older timeline than the log that it holds, and without a walreceiver nothing else names it.
+func (s *Server) positionOf(o Observation) (localPosition, error) {
 	p := localPosition{SystemID: o.SystemID, Timeline: o.Timeline, LSN: max(o.FlushLSN, o.ReceiveLSN, o.ReplayLSN)}
 	if o.Timeline == 0 || p.LSN == 0 {
 		return p, errors.New("the running server does not know its timeline or position yet")
 	}
-	p.History, err = s.TimelineHistory(o.Timeline)
+	if o.Role == election.RoleStandby {
+		tl, err := s.WALTimeline(p.LSN)
+		if err != nil {
+			return p, err
+		}
+		p.Timeline = max(p.Timeline, tl)
+	}
+	var err error
+	p.History, err = s.TimelineHistory(p.Timeline)
 	return p, err
 }
 

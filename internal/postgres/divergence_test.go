@@ -121,13 +121,29 @@ func TestSameTimelineNumberMadeTwiceNeedsAClone(t *testing.T) {
 	if !hb.SameBranch(hc) {
 		t.Logf("the histories differ: %v and %v", hb, hc)
 	}
-	d := c.divergence(b)
-	wantVerdict(t, d, VerdictNeedsClone)
-	if d.ForkLSN != hb[0].Switch || d.LostBytes == 0 || d.LostTransactions < 1 {
-		t.Errorf("%+v", d)
+	twin := c.divergence(b)
+	wantVerdict(t, twin, VerdictNeedsClone)
+	if twin.ForkLSN != hb[0].Switch || twin.LostBytes == 0 || twin.LostTransactions < 1 {
+		t.Errorf("%+v", twin)
+	}
+	// A running standby of the one is as far from the other, also while nobody feeds it.
+	d := newStandby(t, "d", c)
+	d.waitStreaming(c)
+	if can, err := d.CanFollow(t.Context(), c.source()); err != nil || can.Verdict != VerdictStreamable {
+		t.Errorf("the standby's own source: %+v, %v", can, err)
 	}
 	c.pm.Stop()
 	wantVerdict(t, c.divergence(b), VerdictNeedsClone)
+	// By positions and histories alone it would be behind b, on the same line.
+	b.sql("CREATE TABLE more AS SELECT generate_series(1, 60000)")
+	can, err := d.CanFollow(t.Context(), b.source())
+	if err != nil || can.LocalLSN >= can.SourceLSN {
+		t.Fatalf("%+v, %v", can, err)
+	}
+	wantVerdict(t, can, VerdictNeedsClone)
+	if can, err := b.CanFollow(t.Context(), d.source()); err == nil || can.Verdict != VerdictUnknown {
+		t.Errorf("a primary: %+v, %v", can, err)
+	}
 }
 
 func TestAnotherClusterIsNeverMixedIn(t *testing.T) {

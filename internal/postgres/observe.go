@@ -151,6 +151,7 @@ type observedRow struct {
 	InRecovery bool              `json:"rec"`
 	SystemID   string            `json:"sysid"`
 	Start      time.Time         `json:"start"`
+	Ckpt       *int              `json:"ckpt_pid"`
 	WALFile    string            `json:"walfile"`
 	Write      jsonLSN           `json:"write"`
 	Flush      jsonLSN           `json:"flush"`
@@ -233,6 +234,9 @@ func (r observedRow) observation() (Observation, error) {
 		RestoreCommand:     r.Restore,
 		SyncNames:          r.Sync,
 		ConfLoadTime:       r.Loaded,
+	}
+	if r.Ckpt != nil {
+		o.CheckpointerPID = *r.Ckpt
 	}
 	if r.InRecovery {
 		o.Role = election.RoleStandby

@@ -30,6 +30,7 @@ SELECT json_build_object(
  'rec', r.rec,
  'sysid', (SELECT system_identifier::text FROM pg_control_system()),
  'start', pg_postmaster_start_time(),
+ 'ckpt_pid', (SELECT a.pid FROM pg_stat_get_activity(NULL) a WHERE a.backend_type = 'checkpointer' LIMIT 1),
  'walfile', CASE WHEN NOT r.rec THEN pg_walfile_name(pg_current_wal_lsn()) END,
  'write', CASE WHEN NOT r.rec THEN pg_current_wal_lsn() END,
  'flush', CASE WHEN NOT r.rec THEN pg_current_wal_flush_lsn() END,

@@ -77,6 +77,11 @@ type Server struct {
 
 	obs observer
 
+	// files is held by whoever changes the configuration files, from reading them to the last write.
+	files sync.Mutex
+	idMu  sync.Mutex // for the data identity
+	sync  syncKnown
+
 	mu      sync.Mutex
 	cmdline map[string]string // command line settings of the last WriteConfig (row C-190)
 	// needRestart are the settings that a reload does not take over; nil until asked.

@@ -24,6 +24,9 @@ func defaultSettings(major int) map[string]string {
 		// Nothing but this notices a primary that vanished without a word. A false alarm costs a
 		// reconnection.
 		"wal_receiver_timeout": "1s",
+		// How old a standby's word may be on an idle primary. At 10 s a changed synchronous setting
+		// is not seen to be in force for that long.
+		"wal_receiver_status_interval": "1s",
 		// A standby that vanished must not hold up a shutdown, nor stay in the synchronous set.
 		"wal_sender_timeout": "5s",
 	}
@@ -80,6 +83,9 @@ func (w *configWriter) compose() error {
 	}
 	w.settings, w.cmdline = user, map[string]string{}
 	w.decided(user)
+	if err := w.keepSync(); err != nil {
+		return err
+	}
 	for _, c := range controlledSettings() {
 		v, given := user[c.name]
 		if n, err := strconv.ParseInt(v, 10, 64); !given || c.least > 0 && (err != nil || n < c.least) {
@@ -115,7 +121,7 @@ func (w *configWriter) decided(user map[string]string) {
 	set("wal_level", level)
 	set("hot_standby", "on")
 	if w.spec.SyncNames != nil {
-		w.settings["synchronous_standby_names"] = *w.spec.SyncNames
+		w.settings[syncNamesSetting] = *w.spec.SyncNames
 	}
 	if w.spec.HotStandbyFeedback {
 		w.settings["hot_standby_feedback"] = "on"
@@ -199,11 +205,10 @@ func (w *configWriter) recoverySettings() error {
 		}
 	}
 	w.settings["primary_conninfo"], w.settings["primary_slot_name"] = "", ""
-	if w.spec.Frozen {
+	if w.restoreOff {
 		w.settings["restore_command"] = ""
-		return nil
 	}
-	if w.spec.Upstream == nil {
+	if w.spec.Frozen || w.spec.Upstream == nil {
 		return nil
 	}
 	info, err := w.s.primaryConnInfo(*w.spec.Upstream, w.major)

@@ -62,6 +62,9 @@ type Observation struct {
 	SystemID  uint64
 	Version   int // server_version_num, as 150004
 	StartTime time.Time
+	// CheckpointerPID is the process id of the checkpointer: another one after the postmaster made the
+	// shared memory anew because a backend crashed.
+	CheckpointerPID int
 
 	// WriteLSN is the end of WAL written by a primary; zero on a standby.
 	WriteLSN election.LSN

@@ -70,6 +70,11 @@ func changeRows() []changeRow {
 		{name: "delete switchover", method: "DELETE", path: "/switchover", code: 200, text: "scheduled switchover deleted", reaches: true},
 		{name: "failsafe", method: "POST", path: "/failsafe", body: `{"name":"a"}`, code: 200, text: "Accepted", reaches: true},
 		{name: "failsafe with nothing", method: "POST", path: "/failsafe", body: `{}`, code: 400},
+		{name: "failsafe for less than no time", method: "POST", path: "/failsafe", body: `{"name":"a","pgha":{"ttl_ms":-1}}`, code: 400},
+		{name: "failsafe without a time", method: "POST", path: "/failsafe", body: `{"name":"a","pgha":{"epoch":7}}`, code: 400},
+		{name: "failsafe for longer than a promise may last", method: "POST", path: "/failsafe", body: `{"name":"a","pgha":{"ttl_ms":3600001}}`, code: 400},
+		{name: "failsafe with a time of a strange form", method: "POST", path: "/failsafe", body: `{"name":"a","pgha":{"ttl_ms":"10s"}}`, code: 400},
+		{name: "failsafe of a strange form", method: "POST", path: "/failsafe", body: `{"name":"a","pgha":[]}`, code: 400},
 		{name: "failsafe without length", method: "POST", path: "/failsafe", code: 411},
 		{name: "sigterm", method: "POST", path: "/sigterm", code: 501},
 		{name: "citus", method: "POST", path: "/citus", body: `{"type":"x"}`, code: 501},
@@ -130,10 +135,14 @@ func TestRequestsAreDecoded(t *testing.T) {
 		{"/reinitialize", `{"from-leader":1}`, ReinitializeRequest{FromLeader: true}},
 		{"/reinitialize", `{"force":null}`, ReinitializeRequest{}},
 		{
-			"/failsafe", `{"name":"a","conn_url":"c","api_url":"u","slots":{"b":5,"x":"y"},"pgha":{"ttl_ms":3000,"epoch":7,"round":2}}`,
-			FailsafeRequest{Name: "a", ConnURL: "c", APIURL: "u", Slots: map[string]election.LSN{"b": 5}, TTL: 3 * time.Second, Epoch: 7, Round: 2, ReceivedAt: at},
+			"/failsafe", `{"name":"a","conn_url":"c","api_url":"u","slots":{"b":5,"x":"y"},"pgha":{"ttl_ms":3000,"epoch":7,"leader_revision":50,"round":2}}`,
+			FailsafeRequest{
+				Name: "a", ConnURL: "c", APIURL: "u", Slots: map[string]election.LSN{"b": 5},
+				TTL: 3 * time.Second, Epoch: 7, LeaderRevision: 50, Round: 2, ReceivedAt: at,
+			},
 		},
-		{"/failsafe", `{"name":"a","slots":[],"pgha":{"ttl_ms":-1}}`, FailsafeRequest{Name: "a", ReceivedAt: at}},
+		{"/failsafe", `{"name":"a","slots":[]}`, FailsafeRequest{Name: "a", ReceivedAt: at}},
+		{"/failsafe", `{"name":"a","pgha":{"ttl_ms":3600000}}`, FailsafeRequest{Name: "a", TTL: time.Hour, ReceivedAt: at}},
 	} {
 		got = nil
 		ask(s, http.MethodPost, tt.path, tt.body)

@@ -144,15 +144,34 @@ func clusterRole(v ClusterView, name string, owner bool) string {
 	case v.SynchronousMode == "" || v.Cluster.Sync.Leader == "":
 		return RoleReplica
 	}
-	listed := slices.ContainsFunc(v.Cluster.Sync.Standbys, func(s string) bool { return strings.EqualFold(s, name) })
 	switch {
-	case !listed:
+	case !InSync(v.Cluster.Sync, name):
 		return RoleReplica
 	case v.SynchronousMode == "quorum":
 		return "quorum_standby"
 	default:
 		return "sync_standby"
 	}
+}
+
+// InSync says whether the sync key makes the member a synchronous standby: its list names it, whatever
+// the case of the letters (row D-58). While the set of voters changes, that list is empty so that no
+// Patroni believes it; then a member counts that votes in the set before the change as well as in
+// the one after.
+func InSync(s election.SyncState, name string) bool {
+	same := func(other string) bool { return strings.EqualFold(other, name) }
+	if s.Leader == "" || same(s.Leader) {
+		return false
+	}
+	if len(s.Standbys) > 0 || s.Electorate == nil || len(s.Electorate.Sets) < 2 {
+		return slices.ContainsFunc(s.Standbys, same)
+	}
+	for _, set := range s.Electorate.Sets {
+		if !slices.ContainsFunc(set.Voters, func(v election.Voter) bool { return same(v.Name) }) {
+			return false
+		}
+	}
+	return true
 }
 
 // lag renders a position and how far it is behind the leader's last known one, never negative.

@@ -21,9 +21,14 @@ func (s *Server) failsafe(w http.ResponseWriter, r *http.Request, set *settings)
 		s.writeReply(w, *failure)
 		return
 	}
+	req, failure := parseFailsafe(body, received)
+	if failure != nil {
+		s.writeReply(w, *failure)
+		return
+	}
 	ctx, cancel := context.WithTimeout(s.base, failsafeTimeout)
 	defer cancel()
-	reply := s.node.Failsafe(ctx, parseFailsafe(body, received))
+	reply := s.node.Failsafe(ctx, req)
 	switch reply.Outcome {
 	case FailsafeAccepted:
 		if reply.LSN > 0 {

@@ -36,9 +36,13 @@ type fakeNode struct {
 	ReinitializeFunc func(context.Context, ReinitializeRequest) Reply
 	FailsafeFunc     func(context.Context, FailsafeRequest) FailsafeReply
 	CaughtUpFunc     func(context.Context, election.LSN) (election.LSN, bool)
+	PulseFunc        func(from string, revision int64, heard election.Instant)
 }
 
-var _ Node = (*fakeNode)(nil)
+var (
+	_ Node          = (*fakeNode)(nil)
+	_ PulseObserver = (*fakeNode)(nil)
+)
 
 // at is the instant of all tests unless they move it.
 const at = 1000 * time.Second
@@ -66,6 +70,12 @@ func (n *fakeNode) lead(left time.Duration) *fakeNode {
 func (n *fakeNode) State() *State                 { return n.state.Load() }
 func (n *fakeNode) Now() election.Instant         { return election.Instant(n.now.Load()) }
 func (n *fakeNode) LeaderUntil() election.Instant { return election.Instant(n.until.Load()) }
+
+func (n *fakeNode) Pulse(from string, revision int64, heard election.Instant) {
+	if n.PulseFunc != nil {
+		n.PulseFunc(from, revision, heard)
+	}
+}
 
 func (n *fakeNode) Fresh(ctx context.Context) *State {
 	n.calls.Add(1)

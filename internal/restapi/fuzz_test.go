@@ -40,6 +40,7 @@ func FuzzReadingPaths(f *testing.F) {
 		f.Add(r.path, "lag=1MB&tag_az=eu")
 	}
 	f.Add("/pgha/caught-up", "lsn=FFFFFFFF/FFFFFFFF&wait=0")
+	f.Add("/pgha/pulse", "from=b&for=50&echo=1&trip=9223372036854775807&for=%zz;&from=%")
 	f.Add("/replica", "lag=1e400&lag=%zz;&tag_=")
 	s := newTestServer(f, newFakeNode(nil), nil)
 	f.Fuzz(func(t *testing.T, path, rawQuery string) {

@@ -86,6 +86,25 @@ func busyState(st *State) {
 	}
 }
 
+// syncLeader is a primary whose commits wait for one of two voters.
+func syncLeader(st *State) {
+	primaryState(st)
+	st.LeaderRevision = 50
+	st.Sync = SyncState{Voters: []string{"b", "c"}, Wait: 1, Quorum: 2, InForce: election.Yes}
+	st.Counters = Counters{FailsafeRoundsOK: 4, FailsafeRoundsFailed: 1, SyncWaitsCancelled: 3}
+}
+
+// voter is a standby that lost its leader, froze and voted, and promised something before that.
+func voter(st *State) {
+	st.LostLeader = 50
+	st.Server.ReplicationState = ""
+	st.Server.Frozen = &Frozen{
+		Epoch: 7, LeaderRevision: 50, Since: at - 1500*time.Millisecond, Proven: true, Timeline: 3, LSN: 50331648, Voted: true,
+	}
+	st.Fencer = FencerState{Connected: true, PromiseUntil: at + 4*time.Second}
+	st.Counters = Counters{VotesCast: 2, Freezes: 3, FruitlessFreezes: 1, VoteTakeovers: 1, PromisesGiven: 5}
+}
+
 func testCluster() ClusterView {
 	scheduled := time.Date(2027, 1, 2, 3, 4, 5, 0, time.UTC)
 	return ClusterView{
@@ -150,6 +169,14 @@ func TestAnswersAreGolden(t *testing.T) {
 		{"caught_up.txt", replica(), "GET", "/pgha/caught-up?lsn=0/3000060&wait=10", ""},
 		{"pgha_not_found.txt", replica(), "GET", "/pgha/x", ""},
 		{"unsupported.txt", replica(), "POST", "/primary", ""},
+		{"why_sync_leader.txt", newFakeNode(syncLeader).lead(7 * time.Second), "GET", "/pgha/why", ""},
+		{"why_voter.txt", newFakeNode(voter), "GET", "/pgha/why", ""},
+		{"patroni_voter.txt", newFakeNode(voter), "GET", "/patroni", ""},
+		{"status_sync_leader.txt", newFakeNode(syncLeader).lead(7 * time.Second), "GET", "/pgha/status", ""},
+		{"metrics_sync_leader.txt", newFakeNode(syncLeader).lead(7 * time.Second), "GET", "/metrics", ""},
+		{"metrics_voter.txt", newFakeNode(voter), "GET", "/metrics", ""},
+		{"pulse.txt", newFakeNode(syncLeader).lead(7 * time.Second), "GET", "/pgha/pulse?from=b&for=50", ""},
+		{"pulse_voter.txt", newFakeNode(voter), "GET", "/pgha/pulse", ""},
 		{"metrics_primary.txt", leader(), "GET", "/metrics", ""},
 		{"metrics_replica.txt", replica(), "GET", "/metrics", ""},
 		{"metrics_busy.txt", busy(), "GET", "/metrics", ""},
@@ -204,6 +231,38 @@ func TestClusterRolesFollowTheMode(t *testing.T) {
 				t.Errorf("roles of a and b: got %v, want %s and %s", got, tt.a, tt.b)
 			}
 		})
+	}
+}
+
+func TestInSync(t *testing.T) {
+	set := func(names ...string) election.VoterSet {
+		var s election.VoterSet
+		for _, n := range names {
+			s.Voters = append(s.Voters, election.Voter{Name: n, Data: "d"})
+		}
+		return s
+	}
+	electorate := func(sets ...election.VoterSet) *election.Electorate { return &election.Electorate{Sets: sets} }
+	for _, tt := range []struct {
+		name string
+		s    election.SyncState
+		want bool
+	}{
+		{"no key", election.SyncState{}, false},
+		{"listed", election.SyncState{Leader: "a", Standbys: []string{"b"}}, true},
+		{"listed in other letters", election.SyncState{Leader: "a", Standbys: []string{"B"}}, true},
+		{"list without a leader", election.SyncState{Standbys: []string{"b"}}, false},
+		{"not listed, though a voter", election.SyncState{Leader: "a", Standbys: []string{"c"}, Electorate: electorate(set("b"), set("b"))}, false},
+		{"nobody yet", election.SyncState{Leader: "a", Electorate: electorate()}, false},
+		{"first set, not in force yet", election.SyncState{Leader: "a", Electorate: electorate(set("b"))}, false},
+		{"before and after a change", election.SyncState{Leader: "a", Electorate: electorate(set("b"), set("b", "c"))}, true},
+		{"only after a change", election.SyncState{Leader: "a", Electorate: electorate(set("c"), set("b", "c"))}, false},
+		{"only before it", election.SyncState{Leader: "a", Electorate: electorate(set("b", "c"), set("c"))}, false},
+		{"the leader itself", election.SyncState{Leader: "B", Electorate: electorate(set("b"), set("b"))}, false},
+	} {
+		if got := InSync(tt.s, "b"); got != tt.want {
+			t.Errorf("%s: got %v, want %v", tt.name, got, tt.want)
+		}
 	}
 }
 

@@ -65,6 +65,7 @@ func newCollector(node Observer) *collector {
 	c.addPositions()
 	c.addCluster()
 	c.addPgha()
+	c.addTakeover()
 	return c
 }
 
@@ -193,6 +194,41 @@ func (c *collector) addPgha() {
 		func(m moment) float64 { return m.leaderFor().Seconds() })
 	c.number("pgha_observation_age_seconds", "Age of the last look at the local server.",
 		func(m moment) float64 { return (m.now - m.Server.ObservedAt).Seconds() })
+}
+
+// addTakeover: votes, promises and the set of voters.
+func (c *collector) addTakeover() {
+	count := func(name, help string, value func(Counters) uint64) {
+		c.counter(name, help, func(m moment) float64 { return float64(value(m.State.Counters)) })
+	}
+	count("pgha_votes_cast_total", "Votes that this member cast.", func(n Counters) uint64 { return n.VotesCast })
+	count("pgha_freezes_total", "Freezes of this member in order to vote.", func(n Counters) uint64 { return n.Freezes })
+	count("pgha_fruitless_freezes_total", "Freezes that ended with the same leader.",
+		func(n Counters) uint64 { return n.FruitlessFreezes })
+	count("pgha_vote_takeovers_total", "Takeovers of this member by votes.", func(n Counters) uint64 { return n.VoteTakeovers })
+	count("pgha_failsafe_promises_total", "Promises not to race that this member gave to a leader without a store.",
+		func(n Counters) uint64 { return n.PromisesGiven })
+	count("pgha_sync_waits_cancelled_total", "Commits that were acknowledged before they were replicated, because the wait was cancelled.",
+		func(n Counters) uint64 { return n.SyncWaitsCancelled })
+	c.labelled("pgha_failsafe_rounds_total", "Rounds in which this leader, without a store, asked the members for their promise.",
+		"result", map[string]func(moment) float64{
+			"ok":     func(m moment) float64 { return float64(m.State.Counters.FailsafeRoundsOK) },
+			"failed": func(m moment) float64 { return float64(m.State.Counters.FailsafeRoundsFailed) },
+		})
+	c.number("pgha_sync_voters", "Members whose acknowledgement counts for a commit, 0 if this member does not lead a synchronous cluster.",
+		func(m moment) float64 { return float64(len(m.State.Sync.Voters)) })
+	c.number("pgha_sync_wait", "Voters that a commit waits for.", func(m moment) float64 { return float64(m.State.Sync.Wait) })
+	c.number("pgha_sync_quorum", "Votes that a takeover needs.", func(m moment) float64 { return float64(m.State.Sync.Quorum) })
+	c.flag("pgha_sync_in_force", "1 if PostgreSQL is proven to go by the present setting.",
+		func(m moment) bool { return m.State.Sync.InForce == election.Yes })
+}
+
+// labelled is a counter with one label more.
+func (c *collector) labelled(name, help, label string, values map[string]func(moment) float64) {
+	for word, value := range values {
+		desc := prometheus.NewDesc(name, help, []string{"scope", "name"}, prometheus.Labels{label: word})
+		c.gauges = append(c.gauges, gauge{desc, prometheus.CounterValue, func(m moment) (float64, bool) { return value(m), true }})
+	}
 }
 
 // answered is the server's state, empty where it did not answer.

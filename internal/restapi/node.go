@@ -57,6 +57,16 @@ type Operator interface {
 	CaughtUp(ctx context.Context, lsn election.LSN) (received election.LSN, ok bool)
 }
 
+// PulseObserver is a Node that wants to know which members hear its pulses (see getPulse). It is no
+// part of Node, because only a leader of a synchronous cluster has a use for it.
+type PulseObserver interface {
+	// Pulse says that the member from holds the leader key of revision to be its leader's, and that the
+	// last question of it that this agent answered was asked at heard (local CLOCK_BOOTTIME) or
+	// later. Anybody may call the endpoint, so a name that is no member's must be ignored. Like the
+	// methods of Observer it must not block.
+	Pulse(from string, revision int64, heard election.Instant)
+}
+
 // Node is the agent as the HTTP server sees it.
 type Node interface {
 	Observer
@@ -72,6 +82,11 @@ type State struct {
 	PghaVersion string
 	Incarnation string // changes with each start of the agent
 	Epoch       uint64 // the reign this node knows of, zero if none
+	// LeaderRevision is that of the leader key to which this agent itself holds a title, zero if none.
+	LeaderRevision int64
+	// LostLeader is the revision of the leader key whose holder this member has lost sight of, zero if
+	// none: a voter that has lost it too may freeze.
+	LostLeader int64
 
 	Server      ServerState
 	Replication []ReplicationRow
@@ -101,6 +116,8 @@ type State struct {
 	NextLoop election.Instant
 
 	Fencer    FencerState
+	Sync      SyncState
+	Counters  Counters
 	Job       *Job       // the local job that runs; nil when none does
 	Decisions []Decision // newest last; a bounded history
 	Loop      LoopState
@@ -137,8 +154,45 @@ type ServerState struct {
 	// UpstreamSeen is when the primary was last heard of by this standby (walreceiver message
 	// or probe); zero: never.
 	UpstreamSeen election.Instant
-	// Frozen says that this member has given its vote and receives nothing any more.
-	Frozen bool
+	// Frozen describes the freeze of a member that receives nothing any more in order to vote; nil:
+	// it is not frozen.
+	Frozen *Frozen
+}
+
+// Frozen is what a member did to its server in order to vote, and against whom.
+type Frozen struct {
+	// Epoch and LeaderRevision name the reign that it is against.
+	Epoch          uint64
+	LeaderRevision int64
+	Since          election.Instant
+	// Proven: nothing can arrive any more, so that Timeline and LSN are where the log ends.
+	Proven   bool
+	Timeline election.Timeline
+	LSN      election.LSN
+	// Voted: the vote stands in the consensus store.
+	Voted bool
+}
+
+// SyncState is synchronous replication as the leader runs it. The zero value is a member that does
+// not lead a synchronous cluster.
+type SyncState struct {
+	Voters []string // sorted; the set as published last
+	// Wait is how many of them a commit waits for, Quorum how many votes a takeover needs.
+	Wait, Quorum int
+	// InForce is Yes when PostgreSQL is proven to go by the setting.
+	InForce election.Tristate
+}
+
+// Counters count what happened since the agent started.
+type Counters struct {
+	VotesCast        uint64
+	Freezes          uint64
+	FruitlessFreezes uint64 // that ended with the same leader
+	VoteTakeovers    uint64 // of this member, by frozen votes
+	// FailsafeRoundsOK and FailsafeRoundsFailed count rounds of questions by a leader without a store.
+	FailsafeRoundsOK, FailsafeRoundsFailed uint64
+	PromisesGiven                          uint64 // to such a leader
+	SyncWaitsCancelled                     uint64 // commits that answered before they were replicated
 }
 
 // IsPrimary says whether the server reports itself as out of recovery.
@@ -286,9 +340,11 @@ type FailsafeRequest struct {
 	// TTL is how long the caller will rely on the promise; zero from a Patroni, for which the
 	// agent assumes at least 20 s (safety review, hole 15).
 	TTL time.Duration
-	// Epoch and Round identify the caller's reign and its round of questions; zero from a Patroni.
-	Epoch uint64
-	Round uint64
+	// Epoch, LeaderRevision and Round identify the caller's reign and its round of questions; zero
+	// from a Patroni.
+	Epoch          uint64
+	LeaderRevision int64
+	Round          uint64
 	// ReceivedAt is when the request arrived here; a promise counts from it.
 	ReceivedAt election.Instant
 }

@@ -43,10 +43,12 @@ func (s *Server) getPgha(w http.ResponseWriter, r *http.Request) {
 		s.getStatus(w)
 	case "/pgha/caught-up":
 		s.getCaughtUp(w, r)
+	case "/pgha/pulse":
+		s.getPulse(w, r)
 	default:
 		s.writeError(w, http.StatusNotFound, apiError{
 			Code: "not_found", Message: "no such endpoint",
-			Hint: "there are /pgha/why, /pgha/status and /pgha/caught-up",
+			Hint: "there are /pgha/why, /pgha/status, /pgha/caught-up and /pgha/pulse",
 		})
 	}
 }
@@ -57,6 +59,31 @@ type WhyDocument struct {
 	Name      string          `json:"name"`
 	Now       CurrentRule     `json:"now"`
 	Decisions []DecisionEntry `json:"decisions"` // newest last
+	// What binds this member's hands or its vote; each left out where there is nothing to say.
+	Frozen     *frozenStatus `json:"frozen,omitempty"`
+	LostLeader int64         `json:"lost_leader,omitempty"`
+	PromiseMS  int64         `json:"promise_remaining_ms,omitempty"`
+	Sync       *syncStatus   `json:"sync,omitempty"`
+}
+
+// syncStatus is synchronous replication as the leader runs it.
+type syncStatus struct {
+	Voters  []string `json:"voters"`
+	Wait    int      `json:"wait"`
+	Quorum  int      `json:"quorum"`
+	InForce string   `json:"in_force"` // yes, no, unknown
+}
+
+func (m moment) sync() *syncStatus {
+	s := m.State.Sync
+	if len(s.Voters) == 0 && s.Wait == 0 {
+		return nil
+	}
+	voters := s.Voters
+	if voters == nil {
+		voters = []string{}
+	}
+	return &syncStatus{voters, s.Wait, s.Quorum, tristate(s.InForce)}
 }
 
 // CurrentRule is the plan in force.
@@ -92,7 +119,9 @@ func (s *Server) getWhy(w http.ResponseWriter, r *http.Request) {
 	m := observe(s.node)
 	doc := WhyDocument{
 		Scope: m.Scope, Name: m.Name, Decisions: []DecisionEntry{},
-		Now: CurrentRule{m.Loop.Rule, m.Loop.Reason, (m.now - m.Loop.LastAt).Milliseconds(), m.Loop.Problems},
+		Now:    CurrentRule{m.Loop.Rule, m.Loop.Reason, (m.now - m.Loop.LastAt).Milliseconds(), m.Loop.Problems},
+		Frozen: m.frozen(), LostLeader: m.LostLeader, Sync: m.sync(),
+		PromiseMS: max(0, (m.State.Fencer.PromiseUntil - m.now).Milliseconds()),
 	}
 	kept := m.Decisions
 	kept = kept[max(0, len(kept)-limit):]
@@ -114,6 +143,7 @@ type statusDocument struct {
 	Fencer   fencerStatus   `json:"fencer"`
 	Loop     loopStatus     `json:"loop"`
 	Cluster  viewStatus     `json:"cluster"`
+	Sync     *syncStatus    `json:"sync,omitempty"`
 	Decision *DecisionEntry `json:"last_decision,omitempty"`
 }
 
@@ -163,6 +193,7 @@ func (s *Server) getStatus(w http.ResponseWriter) {
 	doc := statusDocument{memberStatus: m.status()}
 	doc.Tags = encodableTags(m.Tags)
 	doc.Pgha = m.pgha()
+	doc.Sync = m.sync()
 	remaining := func(t election.Instant) int64 { return max(0, (t - m.now).Milliseconds()) }
 	doc.Lease = leaseStatus{m.leader, m.leaderFor().Milliseconds(), m.TTL.Milliseconds()}
 	f := m.State.Fencer

@@ -154,8 +154,9 @@ func parseReinitialize(body json.RawMessage) ReinitializeRequest {
 	return ReinitializeRequest{Force: f.truth("force"), FromLeader: f.truth("from_leader", "from-leader")}
 }
 
-// parseFailsafe reads row R-110 with pgha's part. Slots of a strange form are dropped.
-func parseFailsafe(body json.RawMessage, received election.Instant) FailsafeRequest {
+// parseFailsafe reads row R-110 with pgha's part. Slots of a strange form are dropped, but a part of
+// pgha's that is not understood is refused: it says how long the caller will rely on the promise.
+func parseFailsafe(body json.RawMessage, received election.Instant) (FailsafeRequest, *Reply) {
 	f := parseFields(body)
 	req := FailsafeRequest{
 		Name: f.text("name"), ConnURL: f.text("conn_url"), APIURL: f.text("api_url"), ReceivedAt: received,
@@ -170,22 +171,31 @@ func parseFailsafe(body json.RawMessage, received election.Instant) FailsafeRequ
 		}
 		req.Slots[name] = election.LSN(lsn)
 	}
-	var own FailsafeExtra
-	if json.Unmarshal(f["pgha"], &own) == nil && own.TTLMillis > 0 && own.TTLMillis < maxPromise.Milliseconds() {
-		req.TTL = time.Duration(own.TTLMillis) * time.Millisecond
-		req.Epoch, req.Round = own.Epoch, own.Round
+	raw, ok := f["pgha"]
+	if !ok {
+		return req, nil
 	}
-	return req
+	var own FailsafeExtra
+	if err := json.Unmarshal(raw, &own); err != nil {
+		return req, bad("pgha: not understood: %v", err)
+	}
+	if own.TTLMillis <= 0 || own.TTLMillis > maxPromise.Milliseconds() {
+		return req, bad("pgha.ttl_ms: %d: a promise may last from 1 ms to %s", own.TTLMillis, maxPromise)
+	}
+	req.TTL = time.Duration(own.TTLMillis) * time.Millisecond
+	req.Epoch, req.LeaderRevision, req.Round = own.Epoch, own.LeaderRevision, own.Round
+	return req, nil
 }
 
-// maxPromise bounds what a caller may ask a member to promise.
-const maxPromise = 24 * time.Hour
+// maxPromise bounds what a caller may ask a member to promise; the fencer keeps none that is longer.
+const maxPromise = time.Hour
 
 // FailsafeExtra is pgha's part of the body of POST /failsafe, under the name "pgha".
 type FailsafeExtra struct {
-	TTLMillis int64  `json:"ttl_ms"`
-	Epoch     uint64 `json:"epoch"`
-	Round     uint64 `json:"round"`
+	TTLMillis      int64  `json:"ttl_ms"`
+	Epoch          uint64 `json:"epoch"`
+	LeaderRevision int64  `json:"leader_revision"`
+	Round          uint64 `json:"round"`
 }
 
 // scheduleLayouts are the forms of a timestamp with a time zone that are understood. Seconds may

@@ -27,7 +27,7 @@ func mutatingRoutes() []route {
 
 func readingRoutes() []route {
 	var routes []route
-	for _, path := range append(checks(), "/patroni", "/cluster", "/history", "/config", "/failsafe", "/metrics",
+	for _, path := range append(checks(), "/patroni", "/cluster", "/history", "/config", "/failsafe", "/metrics", "/pgha/pulse",
 		"/liveness", "/readiness", "/pgha/why", "/pgha/status", "/pgha/caught-up?lsn=1") {
 		for _, method := range []string{"GET", "HEAD", "OPTIONS"} {
 			routes = append(routes, route{method, path, ""})

@@ -18,12 +18,15 @@ import (
 // Server answers HTTP for one agent.
 type Server struct {
 	node     Node
+	pulses   PulseObserver // node, if it is one; else nil
 	log      *zap.Logger
 	metrics  http.Handler
 	http     *http.Server
 	settings atomic.Pointer[settings]
 	// lastBody is the last encoded health body; see healthBody.
 	lastBody atomic.Pointer[encodedBody]
+	buffers  sync.Pool // of *[]byte, for the answers to pulses
+	jsonType []string  // the value of a header, shared by the answers to pulses
 
 	// base ends when the server stops, and with it everything that a request waits for.
 	base context.Context //nolint:containedctx // the server's own life, which requests end with
@@ -55,8 +58,10 @@ func New(o Options, node Node, extra prometheus.Gatherer, log *zap.Logger) (*Ser
 		log:        log,
 		operations: make(chan struct{}, maxOperations),
 		polls:      make(chan struct{}, maxPolls),
+		jsonType:   []string{typeJSON},
 		listeners:  map[string]net.Listener{},
 	}
+	s.pulses, _ = node.(PulseObserver)
 	s.base, s.end = context.WithCancel(context.Background())
 	if err := s.apply(s.base, o); err != nil {
 		s.end()

@@ -71,10 +71,23 @@ type pghaStatus struct {
 	ObservedAge     int64             `json:"observed_age_ms"`
 	UpstreamAge     *int64            `json:"upstream_age_ms,omitempty"`
 	LatestEnd       election.LSN      `json:"latest_end,omitempty"`
-	Frozen          bool              `json:"frozen,omitempty"`
+	LostLeader      int64             `json:"lost_leader,omitempty"`
+	Frozen          *frozenStatus     `json:"frozen,omitempty"`
+	PromiseMS       int64             `json:"promise_remaining_ms,omitempty"`
 	Job             *jobStatus        `json:"job,omitempty"`
 	Rule            string            `json:"rule,omitempty"`
 	Timeline        election.Timeline `json:"timeline,omitempty"` // known even when the server is silent
+}
+
+// frozenStatus is the freeze of a member that votes, or is about to.
+type frozenStatus struct {
+	Epoch          uint64            `json:"epoch"`
+	LeaderRevision int64             `json:"leader_revision"`
+	Age            int64             `json:"age_ms"`
+	Proven         bool              `json:"proven"`
+	Voted          bool              `json:"voted"`
+	Timeline       election.Timeline `json:"timeline,omitempty"`
+	LSN            election.LSN      `json:"lsn,omitempty"`
 }
 
 type jobStatus struct {
@@ -159,7 +172,9 @@ func (m moment) pgha() *pghaStatus {
 		Writable:        tristate(s.Writable),
 		ObservedAge:     (m.now - s.ObservedAt).Milliseconds(),
 		LatestEnd:       s.LatestEnd,
-		Frozen:          s.Frozen,
+		LostLeader:      m.LostLeader,
+		Frozen:          m.frozen(),
+		PromiseMS:       max(0, (m.State.Fencer.PromiseUntil - m.now).Milliseconds()),
 		Job:             m.job(),
 		Rule:            m.Loop.Rule,
 		Timeline:        s.Timeline,
@@ -172,6 +187,20 @@ func (m moment) pgha() *pghaStatus {
 		p.UpstreamAge = &age
 	}
 	return p
+}
+
+func (m moment) frozen() *frozenStatus {
+	f := m.Server.Frozen
+	if f == nil {
+		return nil
+	}
+	st := &frozenStatus{
+		Epoch: f.Epoch, LeaderRevision: f.LeaderRevision, Age: (m.now - f.Since).Milliseconds(), Proven: f.Proven, Voted: f.Voted,
+	}
+	if f.Proven {
+		st.Timeline, st.LSN = f.Timeline, f.LSN
+	}
+	return st
 }
 
 func (m moment) job() *jobStatus {

@@ -12,6 +12,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"go.yaml.in/yaml/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 )
@@ -57,7 +58,7 @@ func (e *EtcdMember) layout(c *Cluster, i int) (err error) {
 		e.dir, e.config, e.log = filepath.Join(m.dir, "etcd"), m.ConfigFile(), filepath.Join(m.dir, "etcd.log")
 	} else {
 		e.dir = filepath.Join(c.Dir, "etcd-"+e.Name)
-		e.log = e.dir + ".log"
+		e.log, e.config = e.dir+".log", e.dir+".yml"
 		e.Address = strings.TrimSuffix(c.Members[0].Address, ".11") + fmt.Sprintf(".%d", 101+i)
 		if c.fabric != nil {
 			if e.host, err = c.fabric.attach(e.Name, 101+i); err != nil {
@@ -136,13 +137,22 @@ func (e *Etcd) start(ctx context.Context) error {
 func (e *EtcdMember) spawn() error {
 	c := e.etcd.c
 	s := spec{name: "etcd " + e.Name, log: e.log, dir: c.Dir}
-	if e.member != nil {
+	switch {
+	case c.Options.Etcd == EtcdSeparate:
+		if err := e.writeConfig(); err != nil {
+			return err
+		}
+		s.path, s.args = c.Options.Agent, []string{"etcd", e.config}
+		if e.host != nil {
+			s.ns = e.host.ns
+		}
+	case e.member != nil:
 		// Embedded: its data belongs to the user that the agent drops to.
 		s.path, s.args, s.dir, s.ns = c.Options.Agent, []string{"etcd", e.config}, e.member.dir, e.member.namespace()
 		if c.Options.AsPostgres {
 			s.user = c.user
 		}
-	} else {
+	default:
 		var initial []string
 		for _, m := range e.etcd.Members {
 			initial = append(initial, m.Name+"=http://"+m.peer())
@@ -164,6 +174,22 @@ func (e *EtcdMember) spawn() error {
 		return err
 	}
 	e.proc = proc
+	return nil
+}
+
+// writeConfig writes what `pgha-agent etcd` needs of a node that runs nothing else.
+func (e *EtcdMember) writeConfig() error {
+	data, err := yaml.Marshal(map[string]any{
+		"scope": e.etcd.c.Options.Scope, "name": e.Name, "log": map[string]any{"level": "WARNING"},
+		"postgresql": map[string]any{"data_dir": e.dir + ".none"},
+		"pgha":       map[string]any{"state_dir": e.dir + ".state", "etcd": e.section()},
+	})
+	if err != nil {
+		return fmt.Errorf("configuration of etcd member %s: %w", e.Name, err)
+	}
+	if err := os.WriteFile(e.config, data, 0o644); err != nil {
+		return fmt.Errorf("configuration of etcd member %s: %w", e.Name, err)
+	}
 	return nil
 }
 

@@ -22,6 +22,8 @@ type Ack struct {
 	Server   string
 	PID      int
 	Timeline int
+	// LSN is where the server's WAL ended when it ran the statement, in bytes; 0 if not known.
+	LSN int64
 	// Local: the server warned that the commit may not have been replicated (SQLSTATE 01000).
 	Local bool
 }

@@ -117,6 +117,9 @@ func (m *Member) Start() error {
 	if m.c.Options.AsPostgres {
 		s.user = m.c.user
 	}
+	if m.c.Options.Env != nil {
+		s.env = m.c.Options.Env(m.Name)
+	}
 	agent, err := start(s)
 	if err != nil {
 		return err

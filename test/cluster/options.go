@@ -16,6 +16,8 @@ const (
 	EtcdExternal EtcdKind = iota
 	// EtcdEmbedded is `pgha-agent etcd` beside each of the first EtcdMembers members.
 	EtcdEmbedded
+	// EtcdSeparate is `pgha-agent etcd` on addresses of its own: a newer etcd than most machines have.
+	EtcdSeparate
 )
 
 // NetworkKind says how members reach each other.
@@ -53,6 +55,8 @@ type Options struct {
 	DCS, Parameters map[string]any
 	// Config has the last word on a member's YAML.
 	Config func(member string, config map[string]any)
+	// Env adds variables (NAME=value) to the environment of a member's agent and all that it starts.
+	Env func(member string) []string
 	// Mode is set by SetMode.
 	Mode Mode
 	// AsPostgres starts the agents as the PostgreSQL user. Without it they start as whoever this

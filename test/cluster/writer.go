@@ -66,7 +66,8 @@ const createLedger = `CREATE TABLE IF NOT EXISTS ledger (id bigint PRIMARY KEY, 
 // The answer arrives only after the commit: the driver reads on until the server is ready again.
 const insertRow = `INSERT INTO ledger (id) VALUES ($1) RETURNING
 	host(inet_server_addr()) || ':' || inet_server_port(), pg_backend_pid(),
-	('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int, clock_timestamp()`
+	('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int,
+	(pg_current_wal_insert_lsn() - '0/0')::bigint, clock_timestamp()`
 
 // StartWriter makes the table on the primary and starts writing. It returns after the first
 // acknowledgement. Stop ends it.
@@ -214,7 +215,7 @@ func (k *link) write(ctx context.Context) bool {
 	a := Ack{ID: w.next.Add(1), Sent: Mono()}
 	k.warned = false
 	limit, cancel := context.WithTimeout(ctx, w.o.StatementTimeout)
-	err := k.conn.QueryRow(limit, insertRow, a.ID).Scan(&a.Server, &a.PID, &a.Timeline, &a.Executed)
+	err := k.conn.QueryRow(limit, insertRow, a.ID).Scan(&a.Server, &a.PID, &a.Timeline, &a.LSN, &a.Executed)
 	cancel()
 	if err == nil {
 		a.Received, a.Local = Mono(), k.warned

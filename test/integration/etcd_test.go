@@ -5,11 +5,14 @@ package integration
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"testing"
 	"time"
 
 	"github.com/pgha/pgha/test/cluster"
 )
+
+var failsafeOff = regexp.MustCompile(`(?m)^patroni_failsafe_mode_enabled\{.*\} 0$`)
 
 // TestLossOfEtcd takes etcd away in degrees.
 func TestLossOfEtcd(t *testing.T) {
@@ -31,12 +34,22 @@ func TestLossOfEtcd(t *testing.T) {
 		fault := cluster.Mono()
 		_, err := s.Etcd.FreezeMajority(s.ctx)
 		s.ok(err)
-		s.undisturbed(w, old, fault, s.Options.TTL/10)
+		s.undisturbed(w, old, fault, s.Options.TTL*9/10)
 		s.ok(s.Etcd.Restore(s.ctx))
 		s.undisturbed(w, old, fault, s.Options.TTL)
 		s.judge(nothingLost, fault, w, nil)
 	})
-	s.chapter("its majority, for longer: read only until it is back", func(s *story) {
+	s.chapter("its majority, for longer, with failsafe mode off: read only until it is back", func(s *story) {
+		s.patch(map[string]any{"failsafe_mode": false})
+		s.ok(s.WaitFor(s.ctx, noticeTime, "failsafe mode to be off everywhere", func(ctx context.Context) (bool, string) {
+			for _, m := range s.Members {
+				answer, err := m.HTTP(ctx, "GET", "/metrics", nil)
+				if err != nil || !failsafeOff.MatchString(answer.Body) {
+					return false, fmt.Sprint(m.Name, err)
+				}
+			}
+			return true, ""
+		}))
 		w := s.load(cluster.WriterOptions{})
 		witness := s.witness()
 		fault := cluster.Mono()

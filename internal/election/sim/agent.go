@@ -1,9 +1,9 @@
 package sim
 
 import (
+	"reflect"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/pgha/pgha/internal/dcs"
@@ -15,10 +15,12 @@ const (
 	storeCall    = 2 * time.Second
 	fencerCall   = 2 * time.Second
 	fencerRetry  = 100 * time.Millisecond
-	lookSettling = 100 * time.Millisecond
+	lookSettling = 200 * time.Millisecond
 	probeTime    = 300 * time.Millisecond
-	pollEvery    = 10 * time.Millisecond
+	pollEvery    = 25 * time.Millisecond
 	actionRetry  = 50 * time.Millisecond
+	retryMost    = 2 * time.Second
+	askPause     = 100 * time.Millisecond
 	echoTime     = 2 * time.Second
 )
 
@@ -56,8 +58,12 @@ type agent struct {
 	stopping bool
 	state    election.MemberState
 	member   memberEcho
+	form     memberForm
 	echo     []echoed
 	busy     []string // short actions under way
+	failures map[string]int
+	// historyDone: the published history cannot be made to fit this timeline better.
+	historyDone election.Timeline
 
 	// the title
 	lease     election.LeaseID
@@ -68,6 +74,9 @@ type agent struct {
 	armEpoch  uint64
 	claim     bool
 	isSettled bool
+	// giving is the revision of a leader key that a hand-over or release may still give away: until
+	// that is resolved nothing writable starts under it.
+	giving int64
 	// reserved is the timeline that the own reign may make.
 	reserved election.Timeline
 
@@ -80,8 +89,13 @@ type agent struct {
 
 	news, look, kick, watchBroken, fencerGone, down, settled signal
 	firstFencer                                              signal
-	lastPlan                                                 string
-	cannotLead                                               bool
+	lastRule                                                 election.RuleID
+	lastJob                                                  reflect.Type
+	// last is what the last decision rested on.
+	last *election.View
+	// lastUsed: actions under way refer to it. Spare is a View that nothing refers to any more.
+	lastUsed bool
+	spare    *election.View
 	// hungUntil: whatever decides or looks stands still until then, while the part of the process
 	// that answers health checks runs.
 	hungUntil election.Instant
@@ -108,13 +122,6 @@ type published struct {
 	streaming bool
 }
 
-type memberEcho struct {
-	value, quiet []byte
-	at           election.Instant
-	lease        election.LeaseID
-	stale        bool
-}
-
 type echoed struct {
 	key string
 	rev int64
@@ -122,7 +129,7 @@ type echoed struct {
 }
 
 func newAgent(n *node) *agent {
-	a := &agent{w: n.w, n: n, ttl: n.w.cfg.TTL, upstream: n.upstream}
+	a := &agent{w: n.w, n: n, ttl: n.w.cfg.TTL, upstream: n.upstream, failures: map[string]int{}}
 	a.store = storeClient{a}
 	a.inc = n.name + "-" + strconv.Itoa(n.lives)
 	a.p = proc{e: n.w.engine, n: n}
@@ -169,11 +176,14 @@ func (a *agent) runLoop(t *task) {
 			t.sleep(a.w.tail(0, 2*time.Second))
 		}
 		v := a.view()
-		a.w.bend(&v)
-		p := election.Decide(v)
-		a.w.bendPlan(a, &v, &p)
-		a.remember(p)
-		a.cannotLead = election.CannotLead(v) != ""
+		a.w.bend(v)
+		p := election.Decide(*v)
+		a.w.bendPlan(a, v, &p)
+		a.remember(&p)
+		if a.last != nil && !a.lastUsed {
+			a.spare = a.last
+		}
+		a.last, a.lastUsed = v, len(p.Actions) > 0
 		a.w.checks.plan(a.n, v, p)
 		a.execute(v, p)
 		a.publish()
@@ -195,7 +205,7 @@ func (a *agent) hang(t *task) {
 	}
 }
 
-func (a *agent) nextWake(v election.View, p election.Plan) time.Duration {
+func (a *agent) nextWake(v *election.View, p election.Plan) time.Duration {
 	wake := v.Policy.LoopWait
 	if p.Wake > 0 {
 		wake = min(wake, p.Wake)
@@ -209,26 +219,25 @@ func (a *agent) nextWake(v election.View, p election.Plan) time.Duration {
 }
 
 // remember tells a decision if it differs from the one before.
-func (a *agent) remember(p election.Plan) {
-	a.w.rules[p.Rule]++
-	var key strings.Builder
-	key.WriteString(string(p.Rule))
+func (a *agent) remember(p *election.Plan) {
+	a.w.rules.count(p.Rule)
+	var job reflect.Type
 	for _, act := range p.Actions {
 		if election.IsJob(act) {
-			key.WriteString("|" + election.ActionName(act))
+			job = reflect.TypeOf(act)
 		}
 	}
-	if key.String() == a.lastPlan {
+	if p.Rule == a.lastRule && job == a.lastJob {
 		return
 	}
-	a.lastPlan = key.String()
+	a.lastRule, a.lastJob = p.Rule, job
 	if a.w.recording {
-		a.tell("decides %s", p)
+		a.tell("decides %s", *p)
 	}
-	a.w.mixString(key.String())
+	a.w.mixString(string(p.Rule))
 }
 
-func (a *agent) view() election.View {
+func (a *agent) view() *election.View {
 	cfg := a.w.cfg
 	own := a.own
 	if a.claim {
@@ -238,7 +247,12 @@ func (a *agent) view() election.View {
 	if a.vacancy.Since != 0 && !a.w.bug(BugShortVacancy) {
 		ttl = max(ttl, a.ttlMost, a.w.cfg.TTL)
 	}
-	v := election.View{
+	v := a.spare
+	a.spare = nil
+	if v == nil {
+		v = new(election.View)
+	}
+	*v = election.View{
 		Now: a.now(), Wall: time.Unix(0, 0).Add(a.w.now),
 		Self: election.Self{Name: a.n.name, Tags: a.n.tags, MayBootstrap: true},
 		Policy: election.Policy{
@@ -305,7 +319,7 @@ func (a *agent) takeSnapshot(d delivery) {
 		a.vacancy.LeaseGone = election.Yes
 	}
 	if before.ConfigRev != a.cluster.ConfigRev {
-		a.takeConfig(d.snap)
+		a.takeConfig(d.config)
 	}
 	if before.Leader != a.cluster.Leader || before.Failover != a.cluster.Failover {
 		a.look.raise()
@@ -315,12 +329,8 @@ func (a *agent) takeSnapshot(d delivery) {
 }
 
 // takeConfig reads the dynamic configuration, of which the simulation knows ttl only.
-func (a *agent) takeConfig(s *dcs.Snapshot) {
-	kv, ok := s.Get(dcs.KeyConfig)
-	if !ok {
-		return
-	}
-	if n, ok := configTTL(kv.Value); ok {
+func (a *agent) takeConfig(value []byte) {
+	if n, ok := configTTL(value); ok {
 		a.ttl, a.ttlMost = n, max(a.ttlMost, n)
 		a.kick.raise()
 	}
@@ -382,7 +392,10 @@ func (a *agent) once(key string, fn func(*task) error) {
 	a.p.spawn(func(t *task) {
 		err := fn(t)
 		if err != nil {
-			t.sleep(actionRetry)
+			t.sleep(min(actionRetry<<min(a.failures[key], 10), retryMost))
+			a.failures[key]++
+		} else {
+			delete(a.failures, key)
 		}
 		for i, k := range a.busy {
 			if k == key {

@@ -37,6 +37,9 @@ const (
 	BugHandOverEarly
 	// BugUnknownIsFailure: a hand-over of unknown outcome counts as not done.
 	BugUnknownIsFailure
+	// BugReadOutcome: a read decides whether a request of unknown outcome was carried out, while the
+	// request may still be on its way.
+	BugReadOutcome
 	// BugSameTimelineNumber: equal timeline numbers count as one history.
 	// They are then not kept apart either.
 	BugSameTimelineNumber
@@ -55,7 +58,8 @@ const (
 	// BugFreshWithoutTerm: a title just won counts from a keep-alive that a former leader of the
 	// store may have answered.
 	BugFreshWithoutTerm
-	// BugBootstrapUnknown: a bootstrap whose publication has an unknown outcome counts as failed.
+	// BugBootstrapUnknown: a bootstrap whose publication has an unknown outcome counts as failed, and
+	// what was published is not recognized later.
 	BugBootstrapUnknown
 	// BugStaleServer: a start that was not answered in time leaves the server down in the agent's eyes.
 	BugStaleServer
@@ -75,7 +79,7 @@ func (b Bug) String() string {
 	names := []string{
 		"none", "no margin", "fencer ignores T", "sent = receive time", "keep-alive alone", "ignore the raft term",
 		"adopt by value", "acquire on delete", "promote unarmed", "promote after T", "forget before down",
-		"release while running", "down at exit", "hand over early", "unknown is failure", "same timeline number",
+		"release while running", "down at exit", "hand over early", "unknown is failure", "read the outcome", "same timeline number",
 		"clone on a guess", "ignore others", "early health", "never start",
 		"short lease keeps T", "fresh without term", "bootstrap unknown", "stale server", "twin timelines", "stale epoch", "stale source", "short vacancy",
 	}

@@ -176,7 +176,7 @@ func (c *checks) leaderKey(before kv, had bool, after kv, has bool) {
 }
 
 // deciding notes what a candidate knew that asks for the key.
-func (c *checks) deciding(_ *node, v election.View) {
+func (c *checks) deciding(_ *node, v *election.View) {
 	c.byHand = v.Store.Cluster.Failover.Candidate == v.Self.Name
 }
 
@@ -298,7 +298,7 @@ func (c *checks) health(n *node) {
 }
 
 // plan looks at every plan.
-func (c *checks) plan(n *node, v election.View, p election.Plan) {
+func (c *checks) plan(n *node, v *election.View, p election.Plan) {
 	if age := v.Now - v.Own.Sent; p.Rule == "title.margin" && age < v.Own.TTL/3 {
 		c.fail(NoNeedless, n, "a title proven %s ago, for %s, is given up", age, v.Own.TTL)
 	}

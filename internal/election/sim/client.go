@@ -18,15 +18,15 @@ type storeClient struct {
 func (c storeClient) call(t *task, timeout time.Duration, write bool, do func() error) error {
 	w := c.a.w
 	var res error
-	o := w.net.rpc(t, w.store.index(), timeout, func(reply, refuse func()) {
+	o := w.net.rpc(t, w.store.index(), timeout, func(c *call) {
 		if !w.store.up {
 			if w.chance(0.5) {
-				refuse()
+				c.refuse()
 			}
 			return
 		}
 		res = do()
-		reply()
+		c.reply()
 	})
 	switch {
 	case o == answered:
@@ -77,6 +77,16 @@ func (c storeClient) apply(t *task, timeout time.Duration, txn dcs.Txn) (res dcs
 	err = c.call(t, timeout, true, func() error {
 		var err error
 		res, err = c.a.w.store.apply(txn)
+		return err
+	})
+	return res, err
+}
+
+// applyKnown is apply for a write that reads as is known.
+func (c storeClient) applyKnown(t *task, timeout time.Duration, txn dcs.Txn, as known) (res dcs.TxnResult, err error) {
+	err = c.call(t, timeout, true, func() error {
+		var err error
+		res, err = c.a.w.store.applyKnown(txn, as)
 		return err
 	})
 	return res, err

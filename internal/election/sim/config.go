@@ -75,13 +75,13 @@ func Random(seed uint64) Config {
 		Members:  pick(e, 2, 3, 3, 3, 4, 5),
 		TTL:      pick[time.Duration](e, 3, 5, 10, 10, 15, 30) * time.Second,
 		Drift:    pick(e, int64(0), 20, 128, 256),
-		LoopWait: pick[time.Duration](e, 1, 3, 5) * time.Second,
+		LoopWait: pick[time.Duration](e, 1, 3, 5, 10) * time.Second,
 		// In bytes; a commit is about two kilobytes.
 		MaximumLag:   pick(e, uint64(0), 16<<10, 1<<20, 1<<20),
 		StartTimeout: pick[time.Duration](e, 5, 30, 300) * time.Second,
 		UseRewind:    !e.chance(0.2),
 
-		CommitEvery:    pick[time.Duration](e, 50, 100, 300) * time.Millisecond,
+		CommitEvery:    pick[time.Duration](e, 100, 300, 1000) * time.Millisecond,
 		ReplicationLag: pick(e, time.Millisecond, 20*time.Millisecond, 500*time.Millisecond, 3*time.Second),
 		WalTimeout:     pick[time.Duration](e, 2, 5, 20, 60) * time.Second,
 		WatchLag:       pick(e, 0, 100*time.Millisecond, 3*time.Second, 15*time.Second),
@@ -95,7 +95,7 @@ func Random(seed uint64) Config {
 		StartFails: some(e, 0.3), RewindFails: some(e, 0.5),
 
 		FaultEvery: pick[time.Duration](e, 3, 8, 20) * time.Second,
-		FaultTime:  pick[time.Duration](e, 60, 120, 240) * time.Second,
+		FaultTime:  pick[time.Duration](e, 30, 60, 120, 240) * time.Second,
 		Early:      e.chance(0.3),
 		KeepFencer: e.chance(0.3),
 	}

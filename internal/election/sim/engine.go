@@ -7,78 +7,176 @@ import (
 	"time"
 )
 
-// event is something that happens at a moment of true time.
+// actor is something that events happen to over and over; the number says what.
+type actor interface{ act(what uint64) }
+
+// event is something that happens at a moment of true time: a function, a number for an actor, or
+// the end of a task's wait.
 type event struct {
-	at  time.Duration
-	seq uint64
-	fn  func()
+	fn func()
+	a  actor
+	t  *task
+	// what the actor is to do, or which of its waits ends for the task.
+	what uint64
+	// timeout: the wait ends because its time is over.
+	timeout bool
+	// timer counts the uses of this place, so that a timer called off is not taken for a later one.
+	timer uint32
+}
+
+// entry is an event's place in the queue.
+type entry struct {
+	at   time.Duration
+	seq  uint64
+	slot int32
+}
+
+// timer names an event that may be called off. The zero value names none.
+type timer struct {
+	slot int32 // one more than the place
+	use  uint32
 }
 
 // engine is the event queue and the one source of time and chance.
 type engine struct {
-	now  time.Duration
-	seq  uint64
-	heap []event
-	rng  *rand.Rand
-	hash uint64
-	// steps counts events, as a guard against a world that no longer moves on.
+	now   time.Duration
+	seq   uint64
+	heap  []entry // four children each
+	slot  []event
+	free  []int32
+	rng   *rand.Rand
+	hash  uint64
 	steps uint64
+	// still counts the events of one moment.
+	still int
 }
+
+// stillMost is how many events may happen at one moment: more are a loop that never ends.
+const stillMost = 100_000
 
 func newEngine(seed uint64) *engine {
 	return &engine{rng: rand.New(rand.NewPCG(seed, seed^0x9e3779b97f4a7c15)), hash: 14695981039346656037}
 }
 
 // at schedules an event. Events of one moment run in the order in which they were scheduled.
-func (e *engine) at(when time.Duration, fn func()) {
+func (e *engine) at(when time.Duration, fn func()) { e.schedule(when, event{fn: fn}) }
+
+func (e *engine) after(d time.Duration, fn func()) { e.schedule(e.now+d, event{fn: fn}) }
+
+// wake schedules the end of a task's wait.
+func (e *engine) wake(d time.Duration, t *task, gen uint64, timeout bool) timer {
+	return e.schedule(e.now+d, event{t: t, what: gen, timeout: timeout})
+}
+
+// cue schedules something for an actor.
+func (e *engine) cue(d time.Duration, a actor, what uint64) {
+	e.schedule(e.now+d, event{a: a, what: what})
+}
+
+func (e *engine) schedule(when time.Duration, ev event) timer {
+	var at int32
+	if n := len(e.free); n > 0 {
+		at, e.free = e.free[n-1], e.free[:n-1]
+	} else {
+		at = int32(len(e.slot))
+		e.slot = append(e.slot, event{})
+	}
+	ev.timer = e.slot[at].timer + 1
+	e.slot[at] = ev
 	e.seq++
-	e.heap = append(e.heap, event{max(when, e.now), e.seq, fn})
-	for i := len(e.heap) - 1; i > 0; {
-		up := (i - 1) / 2
-		if !e.less(i, up) {
-			break
-		}
-		e.heap[i], e.heap[up] = e.heap[up], e.heap[i]
-		i = up
+	e.push(entry{max(when, e.now), e.seq, at})
+	return timer{at + 1, ev.timer}
+}
+
+// callOff forgets a scheduled event. Its entry stays in the queue until its time and is passed over.
+func (e *engine) callOff(t timer) {
+	if t.slot == 0 {
+		return
+	}
+	if ev := &e.slot[t.slot-1]; ev.timer == t.use {
+		ev.fn, ev.t, ev.a = nil, nil, nil
 	}
 }
 
-func (e *engine) after(d time.Duration, fn func()) { e.at(e.now+d, fn) }
+func (a entry) before(b entry) bool { return a.at < b.at || a.at == b.at && a.seq < b.seq }
 
-func (e *engine) less(i, j int) bool {
-	a, b := &e.heap[i], &e.heap[j]
-	return a.at < b.at || a.at == b.at && a.seq < b.seq
+func (e *engine) push(n entry) {
+	e.heap = append(e.heap, n)
+	i := len(e.heap) - 1
+	for i > 0 {
+		up := (i - 1) / 4
+		if !n.before(e.heap[up]) {
+			break
+		}
+		e.heap[i] = e.heap[up]
+		i = up
+	}
+	e.heap[i] = n
+}
+
+// pop takes the first entry out.
+func (e *engine) pop() entry {
+	first := e.heap[0]
+	last := len(e.heap) - 1
+	n := e.heap[last]
+	e.heap = e.heap[:last]
+	i := 0
+	for {
+		c := 4*i + 1
+		if c >= last {
+			break
+		}
+		least := c
+		for k := c + 1; k < min(c+4, last); k++ {
+			if e.heap[k].before(e.heap[least]) {
+				least = k
+			}
+		}
+		if !e.heap[least].before(n) {
+			break
+		}
+		e.heap[i] = e.heap[least]
+		i = least
+	}
+	if last > 0 {
+		e.heap[i] = n
+	}
+	return first
 }
 
 // step runs the next event, if it is due before the limit.
 func (e *engine) step(limit time.Duration) bool {
-	if len(e.heap) == 0 || e.heap[0].at > limit {
-		return false
+	for {
+		if len(e.heap) == 0 || e.heap[0].at > limit {
+			return false
+		}
+		n := e.pop()
+		p := &e.slot[n.slot]
+		ev := *p
+		p.fn, p.t, p.a = nil, nil, nil
+		e.free = append(e.free, n.slot)
+		if ev.fn == nil && ev.t == nil && ev.a == nil {
+			continue // called off
+		}
+		if n.at > e.now {
+			e.still = 0
+		}
+		if e.still++; e.still > stillMost {
+			panic("sim: the world does not move on")
+		}
+		e.now = n.at
+		e.steps++
+		e.mix(uint64(n.at))
+		switch {
+		case ev.t != nil:
+			ev.t.fire(ev.what, ev.timeout)
+		case ev.a != nil:
+			ev.a.act(ev.what)
+		default:
+			ev.fn()
+		}
+		return true
 	}
-	ev := e.heap[0]
-	last := len(e.heap) - 1
-	e.heap[0] = e.heap[last]
-	e.heap[last] = event{}
-	e.heap = e.heap[:last]
-	for i := 0; ; {
-		c := 2*i + 1
-		if c >= last {
-			break
-		}
-		if c+1 < last && e.less(c+1, c) {
-			c++
-		}
-		if !e.less(c, i) {
-			break
-		}
-		e.heap[i], e.heap[c] = e.heap[c], e.heap[i]
-		i = c
-	}
-	e.now = ev.at
-	e.steps++
-	e.mix(uint64(ev.at))
-	ev.fn()
-	return true
 }
 
 // mix adds a number to the hash that tells two runs apart.
@@ -202,26 +300,24 @@ func (p *proc) spawn(fn func(*task)) *task {
 		fn(t)
 	}))
 	p.tasks = append(p.tasks, t)
-	p.e.at(p.e.now, func() { t.fire(0, false) })
+	p.e.wake(0, t, 0, false)
 	return t
 }
 
 // fire ends the wait of a number, if that is still the one.
 func (t *task) fire(gen uint64, timeout bool) {
-	if t.done || t.gen != gen {
-		return
-	}
-	t.p.run(func() {
-		if t.done || t.gen != gen {
-			return
-		}
+	switch {
+	case t.done || t.gen != gen || !t.p.alive:
+	case t.p.halted():
+		t.p.pending = append(t.p.pending, func() { t.fire(gen, timeout) })
+	default:
 		t.gen++
 		t.timedOut = timeout
 		if _, more := t.next(); !more {
 			t.done = true
 			t.p.drop(t)
 		}
-	})
+	}
 }
 
 func (p *proc) drop(t *task) {
@@ -255,8 +351,7 @@ func (t *task) called() bool { return t.cancelled && !t.shielded }
 func (t *task) cancel() {
 	t.cancelled = true
 	if !t.shielded {
-		gen := t.gen
-		t.p.e.at(t.p.e.now, func() { t.fire(gen, true) })
+		t.p.e.wake(0, t, t.gen, true)
 	}
 }
 
@@ -265,8 +360,7 @@ func (t *task) sleep(d time.Duration) bool {
 	if t.called() {
 		return false
 	}
-	gen := t.gen
-	t.p.e.after(t.p.n.trueTime(d), func() { t.fire(gen, true) })
+	t.p.e.wake(t.p.n.trueTime(d), t, t.gen, true)
 	t.wait()
 	return !t.called()
 }
@@ -292,7 +386,7 @@ func (s *signal) raise() {
 	list := s.queue
 	s.queue = nil
 	for _, w := range list {
-		s.e.at(s.e.now, func() { w.t.fire(w.gen, false) })
+		s.e.wake(0, w.t, w.gen, false)
 	}
 }
 
@@ -308,7 +402,8 @@ func (t *task) on(s *signal, d time.Duration) bool {
 	gen := t.gen
 	s.queue = append(s.queue, waiter{t, gen})
 	if d > 0 {
-		t.p.e.after(t.p.n.trueTime(d), func() { t.fire(gen, true) })
+		limit := t.p.e.wake(t.p.n.trueTime(d), t, gen, true)
+		defer t.p.e.callOff(limit)
 	}
 	ok := t.wait()
 	if !ok {

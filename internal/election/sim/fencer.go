@@ -78,6 +78,7 @@ func (f *fencer) arm(t token) error {
 	case f.busy && f.n.pg.state != srvDown:
 		return errBusy
 	case f.mem.armed && t.epoch == f.mem.tok.epoch:
+		f.mem.tok.lease = t.lease
 		return f.extend(t.until, t.rev)
 	case t.epoch == 0 || t.epoch <= f.mem.ended || f.mem.armed && t.epoch < f.mem.tok.epoch:
 		return errEpoch

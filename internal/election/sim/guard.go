@@ -69,11 +69,12 @@ func (a *agent) ask(t *task, bound time.Duration, do func(*fencer) error) error 
 	a.w.after(a.w.between(50*time.Microsecond, time.Millisecond), func() {
 		f.p.run(func() {
 			ans.err, ans.done = do(f), true
-			a.w.after(100*time.Microsecond, func() { t.fire(gen, false) })
+			a.w.wake(100*time.Microsecond, t, gen, false)
 		})
 	})
-	a.w.after(a.n.trueTime(bound), func() { t.fire(gen, true) })
+	limit := a.w.wake(a.n.trueTime(bound), t, gen, true)
 	t.wait()
+	a.w.callOff(limit)
 	t.shielded = shield
 	if !ans.done {
 		return errNoAnswer

@@ -92,7 +92,7 @@ func (a *agent) finishCommand(id uint64) {
 }
 
 // startJob turns a long action into the running job.
-func (a *agent) startJob(v election.View, act election.Action) {
+func (a *agent) startJob(v *election.View, act election.Action) {
 	job := election.Job{For: v.Store.Cluster.Leader.ModRevision}
 	switch act := act.(type) {
 	case election.Bootstrap:
@@ -220,7 +220,7 @@ func (a *agent) promote(t *task) error {
 }
 
 // demote silences the server: the immediate way first, then by force.
-func (a *agent) demote(t *task, v election.View) error {
+func (a *agent) demote(t *task, v *election.View) error {
 	a.setUntil(0)
 	a.setState(election.StateStopping)
 	t.shielded = true
@@ -245,7 +245,7 @@ func (a *agent) demote(t *task, v election.View) error {
 }
 
 // stopServer shuts the server down and, if asked, gives the leader key up with a record.
-func (a *agent) stopServer(t *task, v election.View, act election.StopServer) error {
+func (a *agent) stopServer(t *task, v *election.View, act election.StopServer) error {
 	a.setUntil(0)
 	a.setState(election.StateStopping)
 	if a.w.bug(BugReleaseRunning) && act.ReleaseAfter {
@@ -303,7 +303,7 @@ func (a *agent) shutdown(t *task, fast bool) error {
 }
 
 // restartServer stops the server and starts it again in the role it has.
-func (a *agent) restartServer(t *task, v election.View, act election.RestartServer) error {
+func (a *agent) restartServer(t *task, v *election.View, act election.RestartServer) error {
 	err := a.restartSteps(t, v.Local.Role == election.RolePrimary)
 	a.finishCommand(act.Command)
 	return err

@@ -10,7 +10,7 @@ import (
 )
 
 // claimBootstrap tries to become the one who makes the cluster.
-func (a *agent) claimBootstrap(t *task, v election.View, reclaim bool) error {
+func (a *agent) claimBootstrap(t *task, v *election.View, reclaim bool) error {
 	lease, sent, ttl, err := a.freshLease(t)
 	if err != nil {
 		return err
@@ -30,7 +30,7 @@ func (a *agent) claimBootstrap(t *task, v election.View, reclaim bool) error {
 }
 
 // bootstrap makes the first cluster.
-func (a *agent) bootstrap(t *task, v election.View) error {
+func (a *agent) bootstrap(t *task, v *election.View) error {
 	a.setState(election.StateInitializing)
 	for a.underway("claim bootstrap") && !(a.claim && a.own.Held()) {
 		if !t.sleep(pollEvery) {
@@ -47,8 +47,10 @@ func (a *agent) bootstrap(t *task, v election.View) error {
 	err := a.bootstrapSteps(t, v, claim)
 	if err != nil {
 		t.shielded = true
-		if serr := a.shutdown(t, false); serr != nil {
-			return err
+		for limit := a.now() + killPatience; a.shutdown(t, false) != nil; t.sleep(fencerRetry) {
+			if a.now() > limit {
+				return err
+			}
 		}
 		a.drop(t)
 		_, _ = a.store.apply(t, storeCall, dcs.BootstrapCancel(claim))
@@ -56,7 +58,7 @@ func (a *agent) bootstrap(t *task, v election.View) error {
 	return err
 }
 
-func (a *agent) bootstrapSteps(t *task, v election.View, claim int64) error {
+func (a *agent) bootstrapSteps(t *task, v *election.View, claim int64) error {
 	n := a.n
 	if n.disk.kind == election.DataPartial {
 		n.moveAside()
@@ -87,10 +89,11 @@ func (a *agent) bootstrapSteps(t *task, v election.View, claim int64) error {
 	if err := a.shutdown(t, true); err != nil {
 		return err
 	}
+	n.disk.made = true
 	return a.finishBootstrap(t, v, claim)
 }
 
-func (a *agent) finishBootstrap(t *task, v election.View, claim int64) error {
+func (a *agent) finishBootstrap(t *task, v *election.View, claim int64) error {
 	n := a.n
 	lease, sent, ttl, err := a.freshLease(t)
 	if err != nil {
@@ -102,7 +105,7 @@ func (a *agent) finishBootstrap(t *task, v election.View, claim int64) error {
 		Config: a.w.dynamicConfig(a.ttl), ConfigRevision: a.cluster.ConfigRev, Seen: a.cluster, Reign: reign,
 	}))
 	if errors.Is(err, dcs.ErrUnknownOutcome) && !a.w.bug(BugBootstrapUnknown) {
-		return a.readFinish(t)
+		return a.resolveFinish(t, claim)
 	}
 	if err != nil {
 		return err
@@ -119,15 +122,22 @@ func (a *agent) finishBootstrap(t *task, v election.View, claim int64) error {
 	return a.take(t, election.Own{Revision: res.Revision, Lease: lease, Epoch: reign.Epoch, Sent: sent, TTL: ttl}, false)
 }
 
-// readFinish reads until it is known whether the new cluster was published. If it was, the leader
-// key hangs on the own lease, and the rules take it up.
-func (a *agent) readFinish(t *task) error {
+// resolveFinish finds out whether the new cluster was published. A read would not do, because the
+// request may still be on its way: the claim is taken back, which is refused exactly if it was
+// carried out. Then the leader key hangs on the own lease, and the rules take it up.
+func (a *agent) resolveFinish(t *task, claim int64) error {
 	for {
+		res, err := a.store.apply(t, storeCall, dcs.BootstrapCancel(claim))
+		if err == nil && res.Done {
+			return errNot("the new cluster was not published")
+		}
 		var c election.Cluster
-		err := a.store.call(t, storeCall, false, func() error {
-			c = *a.w.store.decoded()
-			return nil
-		})
+		if err == nil {
+			err = a.store.call(t, storeCall, false, func() error {
+				c = *a.w.store.decoded()
+				return nil
+			})
+		}
 		switch {
 		case err == nil && c.Initialize.SystemID == a.n.disk.system:
 			a.n.disk.kind = election.DataCluster
@@ -165,7 +175,7 @@ func (a *agent) source(name string) (*node, bool) {
 }
 
 // compare finds out how the local history stands to the leader's.
-func (a *agent) compare(t *task, v election.View, leader string) error {
+func (a *agent) compare(t *task, v *election.View, leader string) error {
 	if !t.sleep(a.w.tail(20*time.Millisecond, 3*time.Second)) {
 		return errNot("called off")
 	}
@@ -185,7 +195,7 @@ func (a *agent) compare(t *task, v election.View, leader string) error {
 
 // stillDestructive looks again right before data is touched: the store itself, because what the
 // watch last said may be old.
-func (a *agent) stillDestructive(t *task, v election.View) error {
+func (a *agent) stillDestructive(t *task, v *election.View) error {
 	if a.own.Held() && !a.claim {
 		return errNot("this member holds the leader key now")
 	}
@@ -223,7 +233,7 @@ func (a *agent) copyFrom(t *task, name string, pid int, took time.Duration) erro
 }
 
 // rewind brings the directory back to the leader's history.
-func (a *agent) rewind(t *task, v election.View, act election.Rewind) error {
+func (a *agent) rewind(t *task, v *election.View, act election.Rewind) error {
 	if err := a.shutdown(t, true); err != nil {
 		return err
 	}
@@ -253,7 +263,7 @@ func (a *agent) rewind(t *task, v election.View, act election.Rewind) error {
 }
 
 // clone replaces the directory by a copy of the source. What was there is moved aside.
-func (a *agent) clone(t *task, v election.View, act election.Clone) error {
+func (a *agent) clone(t *task, v *election.View, act election.Clone) error {
 	err := a.cloneSteps(t, v, act)
 	for _, c := range a.commands {
 		if c.Kind == election.CommandReinit {
@@ -264,7 +274,7 @@ func (a *agent) clone(t *task, v election.View, act election.Clone) error {
 	return err
 }
 
-func (a *agent) cloneSteps(t *task, v election.View, act election.Clone) error {
+func (a *agent) cloneSteps(t *task, v *election.View, act election.Clone) error {
 	a.setState(election.StateCreating)
 	if err := a.shutdown(t, true); err != nil {
 		return err

@@ -15,17 +15,17 @@ const (
 
 // handOver is a planned change of the leader: clean shutdown, wait until the candidate has the end
 // of the shutdown checkpoint, give the key to the lease it offered in one transaction.
-func (a *agent) handOver(t *task, v election.View, act election.HandOver) error {
+func (a *agent) handOver(t *task, v *election.View, act election.HandOver) error {
 	target := a.w.node(act.Candidate)
 	if target == nil {
 		return errNot("hand over: no such member")
 	}
-	o := a.w.net.rpc(t, target.index, 4*probeTime, func(reply, refuse func()) {
+	o := a.w.net.rpc(t, target.index, 4*probeTime, func(c *call) {
 		if target.agent == nil || !target.agent.p.alive {
-			refuse()
+			c.refuse()
 			return
 		}
-		target.agent.p.run(reply)
+		target.agent.p.run(c.reply)
 	})
 	if o != answered {
 		return errNot("hand over: the candidate does not answer")
@@ -95,13 +95,13 @@ func (a *agent) waitCaughtUp(t *task, target *node, end election.LSN) error {
 	limit := a.now() + caughtUpPatience
 	for a.now() < limit {
 		var got election.LSN
-		o := a.w.net.rpc(t, target.index, time.Second, func(reply, refuse func()) {
+		o := a.w.net.rpc(t, target.index, time.Second, func(c *call) {
 			if b := target.agent; b != nil {
 				b.p.run(func() {
 					if target.pg.state == srvStandby {
 						got = target.pg.receivedLSN()
 					}
-					reply()
+					c.reply()
 				})
 			}
 		})
@@ -117,7 +117,7 @@ func (a *agent) waitCaughtUp(t *task, target *node, end election.LSN) error {
 
 // giveKey puts the leader key under the candidate's lease. After an outcome that is not known the
 // server stays down until a read says which it was.
-func (a *agent) giveKey(t *task, v election.View, act election.HandOver, end election.LSN) error {
+func (a *agent) giveKey(t *task, v *election.View, act election.HandOver, end election.LSN) error {
 	c, own, ctl := v.Store.Cluster, a.own, a.n.disk.ctl
 	if a.claim || !own.Held() || own.Revision != v.Own.Revision {
 		return errNot("hand over: the leader key is not this member's any more")
@@ -133,32 +133,76 @@ func (a *agent) giveKey(t *task, v election.View, act election.HandOver, end ele
 		Reign: election.Reign{
 			Epoch: c.Reign.Epoch + 1, Holder: act.Candidate, ParentTimeline: ctl.tl,
 			NextTimeline: max(c.Reign.NextTimeline, ctl.tl) + 1, LSN: end, Lease: offer.Lease,
+			TTL: max(v.Policy.TTL, c.Reign.TTL),
 		},
 	})
+	a.giving = own.Revision
 	res, err := a.store.apply(t, storeCall, txn)
 	switch {
 	case err == nil && res.Done:
 		return nil
 	case err == nil:
+		a.giving = 0
 		return errNot("hand over: something changed meanwhile")
-	case errors.Is(err, dcs.ErrUnknownOutcome) && !a.w.bug(BugUnknownIsFailure):
-		return a.readOutcome(t, own.Revision)
 	}
-	return err
+	kept, berr := a.resolve(t, own, err)
+	switch {
+	case berr != nil:
+		return berr
+	case kept:
+		return errNot("hand over: the transaction was not carried out")
+	}
+	return nil
 }
 
-// readOutcome reads until it is known whether the key was given away.
-func (a *agent) readOutcome(t *task, revision int64) error {
+func (a *agent) givingAway(revision int64) bool { return a.giving != 0 && a.giving == revision }
+
+// resolve finds out whether a request that was to give the key away was carried out. A read would not
+// do: the request may still be on its way. Writing the key anew under the same lease makes its
+// revision another, so that the old request can never be carried out; if that fails, it was carried
+// out already.
+func (a *agent) resolve(t *task, own election.Own, cause error) (kept bool, err error) {
+	if errors.Is(cause, dcs.ErrUnavailable) || a.w.bug(BugUnknownIsFailure) {
+		a.giving = 0
+		return true, nil
+	}
+	if a.w.bug(BugReadOutcome) {
+		return a.readOutcome(t, own)
+	}
+	txn := dcs.Txn{
+		If:   []dcs.Cmp{{Key: dcs.KeyLeader, Kind: dcs.CmpModRevision, Revision: own.Revision}},
+		Then: []dcs.Op{{Key: dcs.KeyLeader, Value: []byte(a.n.name), Lease: own.Lease}},
+	}
+	if r := a.cluster.Reign; r.ModRevision == own.Revision {
+		// Both keys bear one revision throughout a reign: votes are cast against it.
+		txn.Then = append(txn.Then, dcs.Op{Key: dcs.KeyEpoch, Value: dcs.EncodeReign(r)})
+	}
+	for {
+		res, err := a.store.apply(t, storeCall, txn)
+		if err == nil {
+			if res.Done && a.own.Revision == own.Revision {
+				a.own.Revision = res.Revision
+				a.refreshToken(t)
+			}
+			a.giving = 0
+			return res.Done, nil
+		}
+		if !t.sleep(100 * time.Millisecond) {
+			return false, errNot("the outcome is not known")
+		}
+	}
+}
+
+// readOutcome is what resolve must not do.
+func (a *agent) readOutcome(t *task, own election.Own) (bool, error) {
 	for {
 		p, err := a.store.prove(t, storeCall)
 		if err == nil {
-			if p.Present && p.Leader.ModRevision == revision {
-				return errNot("hand over: the transaction was not carried out")
-			}
-			return nil
+			a.giving = 0
+			return p.Present && p.Leader.ModRevision == own.Revision, nil
 		}
 		if !t.sleep(100 * time.Millisecond) {
-			return errNot("hand over: the outcome is not known")
+			return false, errNot("the outcome is not known")
 		}
 	}
 }

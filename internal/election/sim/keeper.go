@@ -25,6 +25,10 @@ func (a *agent) runKeeper(t *task) {
 // settle takes up the token that the fencer kept while no agent ran, if the store confirms it.
 func (a *agent) settle(t *task) {
 	tok, armed := a.guard.tok, a.guard.armed
+	if armed {
+		// Whatever becomes of the title, this is the epoch to disarm when the server is down.
+		a.armEpoch = tok.epoch
+	}
 	if !armed || tok.rev == 0 || tok.lease == 0 {
 		return
 	}
@@ -84,6 +88,9 @@ func (a *agent) prove(t *task, bound time.Duration, lease election.LeaseID, rev 
 func (a *agent) keepRound(t *task) time.Duration {
 	ttl := a.ttl
 	every := election.RenewEvery(ttl)
+	if a.leaseTTL > 0 {
+		every = min(every, election.RenewEvery(a.leaseTTL)) // the lease may be shorter than what is asked for by now
+	}
 	lease, own, claim := a.lease, a.own, a.claim
 	retry := max(every/8, 50*time.Millisecond)
 	if lease == 0 {
@@ -119,7 +126,7 @@ func (a *agent) keepRound(t *task) time.Duration {
 			return retry
 		}
 	}
-	if granted != ttl.Truncate(time.Second) && !claim {
+	if granted != ttl.Truncate(time.Second) && !claim && a.job.view.Kind == election.JobNone && !a.offering() {
 		a.changeTTL(t, ttl)
 	}
 	return max(every-(a.now()-sent), 10*time.Millisecond)
@@ -170,7 +177,13 @@ func (a *agent) fenceAt(own election.Own) election.Instant {
 func (a *agent) extendFence(t *task, own election.Own) bool {
 	epoch := a.armEpoch
 	if epoch == 0 {
-		return true
+		// Not armed yet, so nothing can be writable. But a member that has no fencer cannot come to
+		// lead either: its title must run out.
+		if a.guard.connected && a.own.Held() && a.own.Revision == own.Revision {
+			a.own.Sent, a.own.TTL = own.Sent, own.TTL
+			a.refreshUntil()
+		}
+		return a.guard.connected
 	}
 	until := a.fenceAt(own)
 	if err := a.fenceWithin(t, max(own.TTL/6, 300*time.Millisecond), func(f *fencer) error { return f.renew(epoch, own.Revision, until) }); err != nil {
@@ -216,36 +229,70 @@ func (a *agent) lostLease(t *task, lease election.LeaseID) {
 // changeTTL moves to a lease with the new time to live.
 func (a *agent) changeTTL(t *task, ttl time.Duration) {
 	sent := a.now()
-	bound := max(ttl/3, time.Second)
-	g, err := a.store.grant(t, bound, ttl)
+	g, err := a.store.grant(t, max(ttl/3, time.Second), ttl)
 	if err != nil {
 		return
 	}
 	// The new lease is ours from here on: the watch may show the key on it before the answer to the
 	// transaction is here.
 	before, beforeTTL, beforeSent := a.lease, a.leaseTTL, a.leaseSent
-	a.own.TTL = min(a.own.TTL, g.TTL)
-	own := a.own
-	if own.Held() {
-		if err := a.shorten(t, own, g, sent); err != nil {
-			return
-		}
-	}
 	a.lease, a.leaseTTL, a.leaseSent, a.leaseTerm = g.ID, g.TTL, sent, grantedTerm
-	if own.Held() {
-		res, err := a.store.apply(t, bound, dcs.RehangLeader(a.n.name, g.ID, own.Revision, a.cluster.Reign))
-		if err == nil && !res.Done || errors.Is(err, dcs.ErrUnavailable) {
+	a.own.TTL = min(a.own.TTL, g.TTL)
+	if own := a.own; own.Held() {
+		revision, err := a.rehang(t, own, g, sent)
+		if err != nil {
 			a.lease, a.leaseTTL, a.leaseSent = before, beforeTTL, beforeSent
-		}
-		if err != nil || !res.Done {
 			return
 		}
 		if a.own.Revision == own.Revision {
-			a.own.Revision, a.own.Lease, a.own.TTL, a.own.Sent = res.Revision, g.ID, g.TTL, sent
+			a.own.Revision, a.own.Lease, a.own.TTL, a.own.Sent = revision, g.ID, g.TTL, sent
 		}
+		a.refreshToken(t)
 	}
 	a.member.stale = true
 	a.kick.raise()
+}
+
+// rehang hangs the leader key on a new lease. An answer that was lost is looked for until the old title
+// is over: the key hangs on one of the two leases, and only that one may be kept alive.
+func (a *agent) rehang(t *task, own election.Own, g dcs.Grant, sent election.Instant) (int64, error) {
+	reign := a.cluster.Reign
+	reign.TTL = g.TTL
+	if err := a.shorten(t, own, g, sent); err != nil {
+		return 0, err
+	}
+	txn := dcs.RehangLeader(a.n.name, g.ID, own.Revision, reign)
+	for {
+		res, err := a.store.apply(t, storeCall, txn)
+		var p dcs.Proof
+		if err == nil && !res.Done {
+			p, err = a.store.prove(t, storeCall)
+		}
+		switch {
+		case err == nil && res.Done:
+			return res.Revision, nil
+		case err == nil && p.Present && p.Leader.Lease == g.ID:
+			return p.Leader.ModRevision, nil // an earlier try was carried out
+		case err == nil:
+			return 0, errNot("something changed meanwhile")
+		case a.now() >= own.DemoteAt(a.margin()):
+			return 0, err
+		}
+		t.sleep(100 * time.Millisecond)
+	}
+}
+
+// refreshToken gives the fencer the title as it is now, under the same epoch, for the agent that
+// comes after a restart.
+func (a *agent) refreshToken(t *task) {
+	own, epoch := a.own, a.armEpoch
+	if !own.Held() || epoch == 0 {
+		return
+	}
+	tok := token{epoch: epoch, lease: own.Lease, rev: own.Revision, until: a.fenceAt(own)}
+	if err := a.fence(t, func(f *fencer) error { return f.arm(tok) }); err == nil {
+		a.guard.tok = tok
+	}
 }
 
 // shorten brings the fencer's deadline before the end of the lease that the key is about to hang on.
@@ -290,6 +337,12 @@ func (a *agent) sureOf(term uint64) bool {
 	return a.leaseTerm == grantedTerm || a.leaseTerm == term || a.w.bug(BugFreshWithoutTerm)
 }
 
+// offering says that the own lease is on offer for a hand-over: it may not be changed meanwhile.
+func (a *agent) offering() bool {
+	_, made := a.cluster.Offer(a.n.name)
+	return made && !a.own.Held()
+}
+
 // take records a title that was just won, and arms the fencer with it.
 func (a *agent) take(t *task, own election.Own, claim bool) error {
 	a.own, a.claim = own, claim
@@ -331,6 +384,9 @@ func (a *agent) ensureArmed(t *task) (uint64, error) {
 	if !own.Held() {
 		return 0, errNot("no title to the leader key")
 	}
+	if a.givingAway(own.Revision) {
+		return 0, errNot("it is not known yet whether the leader key was given away")
+	}
 	if a.w.bug(BugPromoteUnarmed) {
 		return epoch, nil
 	}
@@ -348,7 +404,7 @@ func (a *agent) ensureArmed(t *task) (uint64, error) {
 // drop forgets the title. The server is down or in recovery; the fencer checks that itself.
 func (a *agent) drop(t *task) {
 	epoch := a.armEpoch
-	a.own, a.claim, a.armEpoch = election.Own{}, false, 0
+	a.own, a.claim, a.armEpoch, a.giving = election.Own{}, false, 0, 0
 	a.setUntil(0)
 	if epoch == 0 {
 		return

@@ -66,31 +66,77 @@ const (
 	silent
 )
 
-// rpc sends a request, waits for its answer, and says how that went. Serve runs at the other end;
-// if it returns false the request is refused there. Only after answered may the caller look at
-// what serve found.
-func (n *network) rpc(t *task, to int, timeout time.Duration, serve func(reply, refuse func())) outcome {
+// call is a request on its way, and its answer.
+type call struct {
+	n        *network
+	t        *task
+	gen      uint64
+	from, to int
+	serve    func(*call)
+	result   outcome
+	patience time.Duration
+}
+
+// Stages of a call.
+const (
+	callArrives uint64 = iota
+	callAnswered
+	callRefused
+)
+
+func (c *call) act(stage uint64) {
+	from, to := c.from, c.to
+	if stage != callArrives {
+		from, to = to, from
+	}
+	n := c.n
+	if !n.open(from, to) {
+		if c.patience <= 0 || n.w.chance(0.2) {
+			return
+		}
+		again := n.w.between(200*time.Millisecond, 2*time.Second)
+		c.patience -= again
+		n.w.cue(again, c, stage)
+		return
+	}
+	if n.w.cfg.Loss > 0 && n.w.chance(n.w.cfg.Loss) {
+		return
+	}
+	switch {
+	case stage == callArrives:
+		c.serve(c)
+	case !c.t.done && c.t.gen == c.gen:
+		c.result = answered
+		if stage == callRefused {
+			c.result = refused
+		}
+		c.t.fire(c.gen, false)
+	}
+}
+
+func (c *call) reply()  { c.back(callAnswered) }
+func (c *call) refuse() { c.back(callRefused) }
+
+func (c *call) back(stage uint64) {
+	c.patience = 15 * time.Second
+	c.n.w.cue(c.n.delay(c.to, c.from), c, stage)
+}
+
+// rpc sends a request, waits for its answer, and says how that went. Serve runs at the other end and
+// answers there, or never does. Only after answered may the caller look at what it found.
+func (n *network) rpc(t *task, to int, timeout time.Duration, serve func(*call)) outcome {
 	if t.called() {
 		return refused
 	}
-	gen, from := t.gen, t.p.n.index
-	result := silent
-	back := func(o outcome) func() {
-		return func() {
-			n.send(to, from, func() {
-				if !t.done && t.gen == gen {
-					result = o
-					t.fire(gen, false)
-				}
-			})
-		}
-	}
-	n.send(from, to, func() { serve(back(answered), back(refused)) })
-	t.p.e.after(t.p.n.trueTime(timeout), func() { t.fire(gen, true) })
-	if !t.wait() {
+	c := &call{n: n, t: t, gen: t.gen, from: t.p.n.index, to: to, serve: serve, result: silent, patience: 15 * time.Second}
+	n.w.cue(n.delay(c.from, to), c, callArrives)
+	limit := t.p.e.wake(t.p.n.trueTime(timeout), t, t.gen, true)
+	woken := t.wait()
+	t.p.e.callOff(limit)
+	if !woken {
 		return silent
 	}
-	return result
+	return c.result
 }
 
 // sever cuts a link one way and gives what mends it.

@@ -74,7 +74,23 @@ func (s *server) setOpen(open bool) {
 		return
 	}
 	s.open = open
+	if open {
+		s.client(s.pid)
+	}
 	s.settle()
+}
+
+// client commits as long as this life of the server takes commits.
+func (s *server) client(pid int) {
+	w := s.w()
+	w.cue(w.between(w.cfg.CommitEvery/2, w.cfg.CommitEvery*3/2), s, uint64(pid))
+}
+
+func (s *server) act(pid uint64) {
+	if uint64(s.pid) == pid && s.open {
+		s.commit()
+		s.client(s.pid)
+	}
 }
 
 // later runs a step of the server's own life, unless that life is over by then. A frozen server

@@ -96,8 +96,10 @@ func (st *stream) push() {
 	st.busy = true
 	w := st.from.w()
 	d := w.net.delay(st.from.n.index, st.to.n.index) + w.tail(0, w.cfg.ReplicationLag)
-	w.after(d, st.deliver)
+	w.cue(d, st, 0)
 }
+
+func (st *stream) act(uint64) { st.deliver() }
 
 // valid says that both ends still live the life in which the stream began.
 func (st *stream) valid() bool {
@@ -114,14 +116,14 @@ func (st *stream) deliver() {
 	}
 	w := st.from.w()
 	if !w.net.both(st.from.n.index, st.to.n.index) || st.from.halted() || st.to.halted() {
-		const again = 200 * time.Millisecond
+		const again = 400 * time.Millisecond
 		if st.stuck += again; st.stuck > w.cfg.WalTimeout {
 			w.note(st.to.n.index, "stream from %s breaks", st.from.n.name)
 			st.close()
 			return
 		}
 		st.busy = true
-		w.after(again, st.deliver)
+		w.cue(again, st, 0)
 		return
 	}
 	st.stuck = 0

@@ -63,8 +63,8 @@ func RunConfig(seed uint64, cfg Config, record bool) Result {
 		Twins: w.checks.twins, Recovery: w.now - healed, Story: w.story,
 		Rules: map[string]int{}, Faults: w.faults,
 	}
-	for id, n := range w.rules {
-		r.Rules[string(id)] = n
+	for _, c := range w.rules {
+		r.Rules[string(c.id)] = c.n
 	}
 	return r
 }

@@ -30,6 +30,10 @@ type store struct {
 	snap     *dcs.Snapshot
 	cluster  *election.Cluster
 	clusterR int64
+	// dirty are the keys that changed since then.
+	dirty []string
+	// writeAs goes with the write that is being made.
+	writeAs known
 	// gone are the deletions of the leader key, for watches.
 	gone     []deletion
 	watchers []*watcher
@@ -41,12 +45,16 @@ type kv struct {
 	create int64
 	mod    int64
 	lease  election.LeaseID
+	known  known
 }
 
 type storeLease struct {
 	id      election.LeaseID
 	ttl     time.Duration
 	expires time.Duration // true time
+	// grace is how much later the store looks; watched: it is going to.
+	grace   time.Duration
+	watched bool
 }
 
 type deletion struct {
@@ -90,18 +98,31 @@ func (s *store) grant(ttl time.Duration) dcs.Grant {
 	return g
 }
 
-// extend gives a lease its full time and looks again when that is over.
+// extend gives a lease its full time.
 func (s *store) extend(i int) {
 	l := &s.lease[i]
 	l.expires = s.w.now + s.clock.duration(l.ttl)
-	s.watchLease(l.id, l.expires)
+	l.grace = s.w.between(0, 500*time.Millisecond)
+	if !l.watched {
+		l.watched = true
+		s.watchLease(l.id, l.expires+l.grace)
+	}
 }
 
 // watchLease ends the lease when it has run out; etcd looks every half second.
-func (s *store) watchLease(id election.LeaseID, expires time.Duration) {
-	s.w.at(expires+s.w.between(0, 500*time.Millisecond), func() {
+func (s *store) watchLease(id election.LeaseID, at time.Duration) {
+	s.w.at(at, func() {
 		i := s.leaseAt(id)
-		if i < 0 || !s.up || s.lease[i].expires != expires {
+		if i < 0 {
+			return
+		}
+		l := &s.lease[i]
+		switch end := l.expires + l.grace; {
+		case end > at:
+			s.watchLease(id, end)
+			return
+		case !s.up:
+			l.watched = false // the next leader of the store gives every lease its time again
 			return
 		}
 		s.lease = slices.Delete(s.lease, i, i+1)
@@ -173,6 +194,14 @@ func (s *store) holds(c dcs.Cmp) bool {
 	}
 }
 
+// applyKnown is apply for a transaction whose one write reads as is known.
+func (s *store) applyKnown(t dcs.Txn, as known) (dcs.TxnResult, error) {
+	s.writeAs = as
+	res, err := s.apply(t)
+	s.writeAs = known{}
+	return res, err
+}
+
 // write makes changes in one revision, shows them to the checks and to the watches.
 func (s *store) write(ops []dcs.Op) {
 	effect := slices.ContainsFunc(ops, func(op dcs.Op) bool {
@@ -200,15 +229,19 @@ func (s *store) write(ops []dcs.Op) {
 }
 
 func (s *store) change(op dcs.Op) {
+	s.dirty = append(s.dirty, op.Key)
 	i, there := s.find(op.Key)
 	switch {
 	case op.Delete && there:
 		s.keys = slices.Delete(s.keys, i, i+1)
 	case op.Delete:
 	case there:
-		s.keys[i].value, s.keys[i].mod, s.keys[i].lease = op.Value, s.rev, op.Lease
+		k := &s.keys[i]
+		k.value, k.mod, k.lease, k.known = op.Value, s.rev, op.Lease, s.writeAs
 	default:
-		s.keys = slices.Insert(s.keys, i, kv{key: op.Key, value: op.Value, create: s.rev, mod: s.rev, lease: op.Lease})
+		s.keys = slices.Insert(s.keys, i, kv{
+			key: op.Key, value: op.Value, create: s.rev, mod: s.rev, lease: op.Lease, known: s.writeAs,
+		})
 	}
 }
 
@@ -222,15 +255,6 @@ func (s *store) snapshot() *dcs.Snapshot {
 		s.snap = snap
 	}
 	return s.snap
-}
-
-// decoded is the present content as the codec reads it.
-func (s *store) decoded() *election.Cluster {
-	if s.cluster == nil || s.clusterR != s.rev {
-		c := dcs.Decode(*s.snapshot())
-		s.cluster, s.clusterR = &c, s.rev
-	}
-	return s.cluster
 }
 
 // lose takes the majority away; it comes back under a new leader.
@@ -250,6 +274,9 @@ func (s *store) newLeader() {
 	}
 }
 
+// watchRetry is how often the network tries to deliver what the watch sent.
+const watchRetry = 500 * time.Millisecond
+
 // watcher is the stream of changes to one agent, in order and perhaps late.
 type watcher struct {
 	s     *store
@@ -266,7 +293,7 @@ type watcher struct {
 type delivery struct {
 	at       time.Duration
 	rev      int64
-	snap     *dcs.Snapshot
+	config   []byte
 	cluster  *election.Cluster
 	vanished []dcs.KV
 }
@@ -282,7 +309,10 @@ func (s *store) open(a *agent, since int64, blind bool) *watcher {
 
 func (s *store) publish() {
 	for _, wt := range s.watchers {
-		wt.push(false)
+		// Positions that moved are often shown with the next change only.
+		if !s.writeAs.calm || s.w.chance(0.3) {
+			wt.push(false)
+		}
 	}
 }
 
@@ -293,7 +323,10 @@ func (wt *watcher) push(blind bool) {
 		return
 	}
 	s := wt.s
-	d := delivery{rev: s.rev, snap: s.snapshot(), cluster: s.decoded()}
+	d := delivery{rev: s.rev, cluster: s.decoded()}
+	if k, ok := s.get(dcs.KeyConfig); ok {
+		d.config = k.value
+	}
 	for _, g := range s.gone {
 		if g.rev > wt.seenRev && wt.seenRev > 0 {
 			d.vanished = append(d.vanished, g.kv)
@@ -320,27 +353,36 @@ func (wt *watcher) pump() {
 		return
 	}
 	wt.busy = true
-	wt.s.w.at(wt.queue[0].at, func() {
-		wt.busy = false
-		if len(wt.queue) == 0 || wt.broken || !wt.a.p.alive {
+	wt.s.w.cue(wt.queue[0].at-wt.s.w.now, wt, 0)
+}
+
+// act delivers the head of the queue.
+func (wt *watcher) act(uint64) {
+	wt.busy = false
+	if len(wt.queue) == 0 || wt.broken || !wt.a.p.alive {
+		return
+	}
+	now := wt.s.w.now
+	if !wt.s.up || !wt.s.w.net.open(wt.s.index(), wt.a.n.index) {
+		wt.stuck += watchRetry
+		if wt.stuck > 3*time.Second {
+			wt.fail()
 			return
 		}
-		if !wt.s.up || !wt.s.w.net.open(wt.s.index(), wt.a.n.index) {
-			wt.stuck += 200 * time.Millisecond
-			if wt.stuck > 3*time.Second {
-				wt.fail()
-				return
-			}
-			wt.queue[0].at = wt.s.w.now + 200*time.Millisecond
-			wt.pump()
-			return
-		}
-		wt.stuck = 0
-		d := wt.queue[0]
-		wt.queue = wt.queue[1:]
-		wt.a.p.run(func() { wt.a.takeSnapshot(d) })
+		wt.queue[0].at = now + watchRetry
 		wt.pump()
-	})
+		return
+	}
+	wt.stuck = 0
+	d := wt.queue[0]
+	copy(wt.queue, wt.queue[1:])
+	wt.queue = wt.queue[:len(wt.queue)-1]
+	if wt.a.p.halted() {
+		wt.a.p.run(func() { wt.a.takeSnapshot(d) })
+	} else {
+		wt.a.takeSnapshot(d)
+	}
+	wt.pump()
 }
 
 // fail ends the stream; the agent's client notices and lists again.

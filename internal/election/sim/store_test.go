@@ -8,11 +8,43 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/pgha/pgha/internal/dcs"
 	"github.com/pgha/pgha/internal/dcs/memory"
 	"github.com/pgha/pgha/internal/election"
 )
+
+// TestSnapshotsReadAsTheCodecReadsThem compares, at each revision of some runs, what is put together
+// from what changed with what the codec makes of the whole.
+func TestSnapshotsReadAsTheCodecReadsThem(t *testing.T) {
+	t.Parallel()
+	compared := 0
+	for seed := range uint64(6) {
+		w := NewWorld(seed, Random(seed), false)
+		rev := int64(0)
+		w.faultStep()
+		for end := w.now + 3*time.Minute; w.now < end && w.violation == nil; {
+			w.run(20 * time.Millisecond)
+			if w.store.rev == rev {
+				continue
+			}
+			rev = w.store.rev
+			got, want := *w.store.decoded(), dcs.Decode(*w.store.snapshot())
+			for _, k := range w.store.keys {
+				w.store.overlay(&want, k)
+			}
+			if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+				t.Fatalf("seed %d, revision %d: (-codec +put together)\n%s", seed, rev, diff)
+			}
+			compared++
+		}
+		w.Close()
+	}
+	if compared < 100 {
+		t.Errorf("got %d revisions to compare, want more", compared)
+	}
+}
 
 // TestStoreAgreesWithTheOneInMemory gives both the same random transactions.
 func TestStoreAgreesWithTheOneInMemory(t *testing.T) {

@@ -18,9 +18,11 @@ type record struct {
 type disk struct {
 	kind   election.DataState
 	system string
-	wal    []record
-	tl     election.Timeline
-	hist   election.History
+	// made: a bootstrap has finished it, and only the mark of an unfinished directory is left to go.
+	made bool
+	wal  []record
+	tl   election.Timeline
+	hist election.History
 	// signal is standby.signal.
 	signal bool
 	ctl    control

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/pgha/pgha/internal/dcs"
 	"github.com/pgha/pgha/internal/election"
 )
 
@@ -26,8 +25,31 @@ type World struct {
 	mends     []*mend
 	records   uint64
 	systems   int
-	rules     map[election.RuleID]int
+	rules     tally
 	faults    map[string]int
+}
+
+// tally counts decisions by rule. Few rules make most of them, so the last ones are looked at first.
+type tally []struct {
+	id election.RuleID
+	n  int
+}
+
+func (t *tally) count(id election.RuleID) {
+	l := *t
+	for i := range l {
+		if l[i].id == id {
+			l[i].n++
+			if i > 0 && l[i].n > l[i-1].n {
+				l[i], l[i-1] = l[i-1], l[i]
+			}
+			return
+		}
+	}
+	*t = append(l, struct {
+		id election.RuleID
+		n  int
+	}{id, 1})
 }
 
 // mend ends a fault, once.
@@ -47,7 +69,7 @@ func (m *mend) run() {
 func NewWorld(seed uint64, cfg Config, record bool) *World {
 	w := &World{
 		engine: newEngine(seed), cfg: cfg, recording: record,
-		rules: map[election.RuleID]int{}, faults: map[string]int{},
+		faults: map[string]int{},
 	}
 	w.checks = &checks{w: w}
 	rate := func() int64 {
@@ -74,17 +96,8 @@ func NewWorld(seed uint64, cfg Config, record bool) *World {
 	}
 	for _, n := range w.nodes {
 		w.after(w.between(0, 3*time.Second), n.startAgent)
-		w.client(n)
 	}
 	return w
-}
-
-// client commits on a node whenever it accepts writes.
-func (w *World) client(n *node) {
-	w.after(w.between(w.cfg.CommitEvery/2, w.cfg.CommitEvery*3/2), func() {
-		n.pg.commit()
-		w.client(n)
-	})
 }
 
 // Close ends all tasks.
@@ -137,8 +150,7 @@ func (w *World) mixString(s string) {
 
 // note tells a line of the story. Node -1 is nobody in particular.
 func (w *World) note(node int, format string, args ...any) {
-	w.mixString(format)
-	w.mix(uint64(node + 2))
+	w.mix(uint64(len(format)*8 + node + 2))
 	w.tell(node, format, args...)
 }
 
@@ -206,10 +218,6 @@ func (w *World) heal() {
 	w.mends = nil
 	if !w.store.up {
 		w.store.recover()
-	}
-	if _, led := w.store.get(dcs.KeyLeader); !led {
-		// A failover to a member that may not lead is the operator's to take back.
-		w.request(election.FailoverRequest{})
 	}
 	w.cfg.Loss, w.cfg.Jitter, w.cfg.SlowAgent, w.cfg.RewindFails = 0, 0, 0, 0
 	for i := range w.store.staleUntil {

@@ -36,6 +36,7 @@ type Options struct {
 // Client is safe for concurrent use.
 type Client struct {
 	opts Options
+	tls  *tls.Config
 	http *http.Client
 }
 
@@ -72,7 +73,7 @@ func New(o Options) (*Client, error) {
 		}
 		t.GetClientCertificate = keys.get
 	}
-	return &Client{opts: o, http: &http.Client{
+	return &Client{opts: o, tls: t, http: &http.Client{
 		Transport: &http.Transport{
 			// No proxy: peers are named by address, and a proxy would answer for a dead one.
 			Proxy:                 nil,

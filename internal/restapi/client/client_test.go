@@ -30,14 +30,28 @@ type agent struct {
 	restapi.Node
 	state    *restapi.State
 	failsafe func(restapi.FailsafeRequest) restapi.FailsafeReply
+	now      func() election.Instant // nil: always 100 s
+	pulse    func(from string, revision int64, heard election.Instant)
 	caughtUp func(context.Context, election.LSN) (election.LSN, bool)
 	got      any
 }
 
 func (a *agent) State() *restapi.State                { return a.state }
-func (a *agent) Now() election.Instant                { return 100 * time.Second }
 func (a *agent) LeaderUntil() election.Instant        { return 107 * time.Second }
 func (a *agent) Fresh(context.Context) *restapi.State { return a.state }
+
+func (a *agent) Now() election.Instant {
+	if a.now != nil {
+		return a.now()
+	}
+	return 100 * time.Second
+}
+
+func (a *agent) Pulse(from string, revision int64, heard election.Instant) {
+	if a.pulse != nil {
+		a.pulse(from, revision, heard)
+	}
+}
 
 func (a *agent) Failsafe(_ context.Context, r restapi.FailsafeRequest) restapi.FailsafeReply {
 	return a.failsafe(r)
@@ -92,8 +106,10 @@ func newAgent() *agent {
 		Server: restapi.ServerState{
 			ObservedAt: 99 * time.Second, State: election.StateRunning, Role: restapi.RoleReplica, Answering: true,
 			Writable: election.No, Version: 150004, Timeline: 3, Received: 96, Replayed: 80, ReplicationState: "streaming",
-			SystemID: "7300000000000000001", UpstreamSeen: 98 * time.Second, LatestEnd: 97, DataIncarnation: "d1", Frozen: true,
+			SystemID: "7300000000000000001", UpstreamSeen: 98 * time.Second, LatestEnd: 97, DataIncarnation: "d1",
+			Frozen: &restapi.Frozen{Epoch: 6, LeaderRevision: 41, Since: 99 * time.Second, Proven: true, Voted: true, Timeline: 3, LSN: 96},
 		},
+		LostLeader: 41, LeaderRevision: 50, Fencer: restapi.FencerState{PromiseUntil: 105 * time.Second},
 		Tags: map[string]any{"nofailover": true}, DCSLastSeen: time.Unix(1777867201, 0), WatchdogFailed: true,
 		ViewUntil: 200 * time.Second, TTL: 10 * time.Second, View: restapi.ViewState{
 			Leader: "a", Config: json.RawMessage(`{"ttl":10}`), History: json.RawMessage(`[[1,2,"x"]]`),
@@ -151,7 +167,8 @@ func TestPeerReadsEverythingThatAnAgentSays(t *testing.T) {
 		Pgha: PeerPgha{
 			Version: "0.1.0", Incarnation: "i1", DataIncarnation: "d1", Epoch: 7, Leader: "a", LeaderRemaining: 7 * time.Second,
 			Writable: election.No, ObservedAge: time.Second, UpstreamAge: 2 * time.Second, UpstreamKnown: true,
-			LatestEnd: 97, Frozen: true, Job: "clone", Rule: "r", Timeline: 3,
+			LatestEnd: 97, LostLeader: 41, Frozen: PeerFrozen{Frozen: true, Epoch: 6, LeaderRevision: 41, Proven: true, Voted: true},
+			PromiseRemaining: 5 * time.Second, Job: "clone", Rule: "r", Timeline: 3,
 		},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -327,14 +344,15 @@ func TestFailsafeCalls(t *testing.T) {
 	c := newClient(t, Options{})
 	call := FailsafeCall{
 		Name: "a", ConnURL: "c", APIURL: "u", Slots: map[string]election.LSN{"b": 9},
-		Extra: restapi.FailsafeExtra{TTLMillis: 3000, Epoch: 7, Round: 2},
+		Extra: restapi.FailsafeExtra{TTLMillis: 3000, Epoch: 7, LeaderRevision: 50, Round: 2},
 	}
 	answers := c.FailsafeAll(t.Context(), []Target{{"b", good}, {"c", "http://" + closedPort(t)}}, call, time.Second)
 	if !answers[0].Accepted || answers[0].LSN != 77 || answers[1].Accepted || answers[1].Err == nil || answers[1].Name != "c" {
 		t.Errorf("got %+v", answers)
 	}
 	want := restapi.FailsafeRequest{
-		Name: "a", ConnURL: "c", APIURL: "u", Slots: map[string]election.LSN{"b": 9}, TTL: 3 * time.Second, Epoch: 7, Round: 2,
+		Name: "a", ConnURL: "c", APIURL: "u", Slots: map[string]election.LSN{"b": 9}, TTL: 3 * time.Second,
+		Epoch: 7, LeaderRevision: 50, Round: 2,
 		ReceivedAt: 100 * time.Second,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

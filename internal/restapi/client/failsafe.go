@@ -13,10 +13,11 @@ import (
 
 // FailsafeCall is what a primary tells its peers when it can not reach the consensus store.
 type FailsafeCall struct {
-	Name    string                  `json:"name"`
-	ConnURL string                  `json:"conn_url"`
-	APIURL  string                  `json:"api_url"`
-	Slots   map[string]election.LSN `json:"slots,omitempty"`
+	Name    string `json:"name"`
+	ConnURL string `json:"conn_url"`
+	APIURL  string `json:"api_url"`
+	// Slots are positions by slot name. They are sent even when there are none, as a Patroni does.
+	Slots map[string]election.LSN `json:"slots"`
 	// Extra is pgha's part; a Patroni ignores it.
 	Extra restapi.FailsafeExtra `json:"pgha"`
 }
@@ -34,6 +35,9 @@ type FailsafeAnswer struct {
 // (row R-110).
 func (c *Client) Failsafe(ctx context.Context, t Target, call FailsafeCall) FailsafeAnswer {
 	answer := FailsafeAnswer{Target: t}
+	if call.Slots == nil {
+		call.Slots = map[string]election.LSN{}
+	}
 	for range 2 {
 		a, err := c.Do(ctx, http.MethodPost, t.APIURL, "/failsafe", call)
 		answer.Err = err

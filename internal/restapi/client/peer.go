@@ -62,10 +62,24 @@ type PeerPgha struct {
 	UpstreamAge   time.Duration
 	UpstreamKnown bool
 	LatestEnd     election.LSN
-	Frozen        bool
-	Job           string
-	Rule          string
-	Timeline      election.Timeline
+	// LostLeader is the revision of the leader key whose holder the peer has lost sight of; zero: none.
+	LostLeader int64
+	Frozen     PeerFrozen
+	// PromiseRemaining is how long the peer has promised yet not to race for the leader key.
+	PromiseRemaining time.Duration
+	Job              string
+	Rule             string
+	Timeline         election.Timeline
+}
+
+// PeerFrozen is a peer's freeze in order to vote; the zero value is a peer that is not frozen.
+type PeerFrozen struct {
+	Frozen bool
+	// Epoch and LeaderRevision name the reign that it is against.
+	Epoch          uint64
+	LeaderRevision int64
+	// Proven: nothing can reach the peer's log any more. Voted: its vote stands.
+	Proven, Voted bool
 }
 
 // Peer asks one member. apiURL is the member's api_url, used with its own path.
@@ -212,8 +226,9 @@ func parsePgha(o object) PeerPgha {
 		DataIncarnation: get[string](o, "data_incarnation"), Epoch: get[uint64](o, "epoch"),
 		Leader: get[string](o, "leader"), LeaderRemaining: ms("leader_remaining_ms"),
 		ObservedAge: ms("observed_age_ms"), UpstreamAge: ms("upstream_age_ms"),
-		LatestEnd: get[election.LSN](o, "latest_end"), Frozen: get[bool](o, "frozen"),
-		Rule: get[string](o, "rule"), Timeline: get[election.Timeline](o, "timeline"),
+		LatestEnd: get[election.LSN](o, "latest_end"), LostLeader: get[int64](o, "lost_leader"),
+		PromiseRemaining: ms("promise_remaining_ms"),
+		Rule:             get[string](o, "rule"), Timeline: get[election.Timeline](o, "timeline"),
 	}
 	_, p.UpstreamKnown = o["upstream_age_ms"]
 	switch get[string](o, "writable") {
@@ -221,6 +236,12 @@ func parsePgha(o object) PeerPgha {
 		p.Writable = election.Yes
 	case "no":
 		p.Writable = election.No
+	}
+	if f, ok := parseObject(o["frozen"]); ok {
+		p.Frozen = PeerFrozen{
+			Frozen: true, Epoch: get[uint64](f, "epoch"), LeaderRevision: get[int64](f, "leader_revision"),
+			Proven: get[bool](f, "proven"), Voted: get[bool](f, "voted"),
+		}
 	}
 	if job, ok := parseObject(o["job"]); ok {
 		p.Job = get[string](job, "kind")

@@ -1,0 +1,144 @@
+package agent
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pgha/pgha/internal/election"
+	"github.com/pgha/pgha/internal/postgres"
+)
+
+func sender(name string, lsn election.LSN) postgres.WalSender {
+	return postgres.WalSender{PID: int(name[0]), ApplicationName: name, State: "streaming", FlushLSN: lsn, SentLSN: lsn}
+}
+
+// A primary that starts shows rows that nobody confirmed. It is not shown as one before they are.
+func TestGateWaitsForTheStandbys(t *testing.T) {
+	setting := election.LocalSync{Known: true, Setting: election.SyncSetting{Any: true, Wait: 1, Names: []string{"b", "c"}}}
+	start := time.Unix(100, 0)
+	look := func(senders ...postgres.WalSender) postgres.Observation {
+		return postgres.Observation{Role: election.RolePrimary, StartTime: start, FlushLSN: 500, Replication: senders}
+	}
+	var g gate
+	if g.look(look(), true, setting) {
+		t.Error("open without a standby")
+	}
+	if g.look(look(sender("b", 499)), true, setting) {
+		t.Error("open although the standby lacks the end of the log")
+	}
+	if g.look(look(sender("x", 900)), true, setting) {
+		t.Error("opened by a standby that commits do not wait for")
+	}
+	if g.look(look(sender("b", 499), sender("b", 900)), true, election.LocalSync{Known: true, Setting: election.SyncSetting{Any: true, Wait: 2, Names: []string{"b", "c"}}}) {
+		t.Error("one standby, connected twice, counts for two")
+	}
+	if !g.look(look(sender("b", 500)), true, setting) {
+		t.Error("shut although the standby has everything")
+	}
+	if !g.look(look(), true, setting) {
+		t.Error("shut again without a restart")
+	}
+	start = start.Add(time.Hour)
+	if g.look(look(), true, setting) {
+		t.Error("open after a restart, before anybody confirmed")
+	}
+	if g.look(look(sender("b", 900)), true, election.LocalSync{}) {
+		t.Error("opened although it is not known what commits wait for")
+	}
+	if g.look(look(), true, election.LocalSync{Known: true, Foreign: true}) {
+		t.Error("opened by a setting that is not pgha's")
+	}
+	for name, open := range map[string]bool{
+		"asynchronous mode":            (&gate{}).look(look(), false, setting),
+		"commits that wait for nobody": (&gate{}).look(look(), true, election.LocalSync{Known: true}),
+	} {
+		if !open {
+			t.Errorf("shut in %s", name)
+		}
+	}
+}
+
+// What a primary starts with that has lost its own setting must not let a published quorum miss a commit.
+func TestElectorateSetting(t *testing.T) {
+	inherited := voters(2, "b", "c")
+	inherited.Sets[0].Wait = 0
+	rows := []struct {
+		name string
+		sync election.SyncState
+		mode election.SyncMode
+		want election.SyncSetting
+	}{
+		{name: "no sync key"},
+		{
+			name: "the published set", sync: election.SyncState{Leader: "a", Electorate: voters(2, "b", "c")}, mode: election.SyncQuorum,
+			want: election.SyncSetting{Any: true, Wait: 1, Names: []string{"b", "c"}},
+		},
+		{
+			name: "a set that only inherits", sync: election.SyncState{Leader: "a", Electorate: inherited}, mode: election.SyncQuorum,
+			want: election.SyncSetting{Any: true, Wait: 1, Names: []string{"b", "c"}},
+		},
+		{
+			name: "all of the chosen", sync: election.SyncState{Leader: "a", Electorate: voters(1, "b", "c")}, mode: election.SyncOn,
+			want: election.SyncSetting{Wait: 2, Names: []string{"b", "c"}},
+		},
+		{
+			name: "a Patroni's list", sync: election.SyncState{Leader: "a", Standbys: []string{"b", "c"}, Quorum: 1}, mode: election.SyncQuorum,
+			want: election.SyncSetting{Any: true, Wait: 1, Names: []string{"b", "c"}},
+		},
+		{name: "nobody but the leader may lead", sync: election.SyncState{Leader: "a", Electorate: &election.Electorate{Epoch: 1}}, mode: election.SyncQuorum},
+	}
+	for _, r := range rows {
+		t.Run(r.name, func(t *testing.T) {
+			got := electorateSetting(r.sync, r.mode)
+			if !got.Equal(r.want) {
+				t.Errorf("got %s, want %s", got, r.want)
+			}
+			if r.sync.Electorate == nil {
+				return
+			}
+			for _, s := range r.sync.Electorate.Sets {
+				if got.Wait+s.Quorum <= len(s.Voters) {
+					t.Errorf("%d acknowledgements and %d votes of %d need not meet", got.Wait, s.Quorum, len(s.Voters))
+				}
+			}
+		})
+	}
+}
+
+// PostgreSQL keeps the walsender of a dead node for a minute; nobody may wait for it that long.
+func TestReplicasLeaveOutALeftover(t *testing.T) {
+	var r replicas
+	names := func(list []election.Walsender) (out []string) {
+		for _, w := range list {
+			out = append(out, w.Name)
+		}
+		return out
+	}
+	dead, live := sender("b", 100), sender("c", 100)
+	dead.SentLSN = 200
+	look := func(now election.Instant) []string {
+		live.ReplyTime = time.Unix(0, int64(now))
+		got, _ := r.look(postgres.Observation{Role: election.RolePrimary, Replication: []postgres.WalSender{dead, live}}, now)
+		return names(got)
+	}
+	if diff := cmp.Diff([]string{"b", "c"}, look(time.Second)); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{"b", "c"}, look(time.Second+staleReply)); diff != "" {
+		t.Errorf("left out too early: %s", diff)
+	}
+	if diff := cmp.Diff([]string{"c"}, look(2*time.Second+staleReply)); diff != "" {
+		t.Errorf("the leftover counts: %s", diff)
+	}
+	dead.SentLSN = dead.FlushLSN
+	if diff := cmp.Diff([]string{"b", "c"}, look(time.Hour)); diff != "" {
+		t.Errorf("a standby that has nothing to confirm was left out: %s", diff)
+	}
+	_, streamed := r.look(postgres.Observation{Role: election.RolePrimary}, 2*time.Hour)
+	want := []election.Streamed{{Name: "b", At: time.Hour}, {Name: "c", At: time.Hour}}
+	if diff := cmp.Diff(want, streamed); diff != "" {
+		t.Errorf("last seen: %s", diff)
+	}
+}

@@ -1,0 +1,141 @@
+package model
+
+// What the shell does to the server and its files, by the agreement between the core and the shell.
+
+// follow points the running standby at another member. A server that is frozen for a vote is never
+// pointed at the holder that the vote is against, whoever asks; towards another holder the record goes.
+func (w *world) follow(s *State, i int, to uint8) {
+	m := &s.m[i]
+	if m.server != serverStandby {
+		return
+	}
+	if m.frz.recorded != 0 {
+		if w.content(m.snap).leader.rev == m.frz.rev && w.cfg.Bug != BugUnfreezeOnRestart {
+			s.broken = uint8(violFollowFrozen)
+			return
+		}
+		m.frz = freeze{restoreOff: 1}
+	}
+	m.up, m.recv = to, to
+	if to != 0 {
+		m.conn = to
+	}
+}
+
+// freeze writes the record and the frozen settings; the walreceiver is gone when that is proven.
+func (w *world) freeze(s *State, i int, epoch uint8, rev revision) {
+	m := &s.m[i]
+	if m.frz.recorded != 0 && m.frz.rev == rev || m.server != serverStandby ||
+		s.left[budReigns] == 0 || !w.spend(s, budFreeze) {
+		return
+	}
+	m.frz = freeze{recorded: 1, epoch: epoch, rev: rev, restoreOff: 1}
+	m.up, m.voteSent = 0, 0
+	if w.cfg.Bug == BugVoteBeforeStopped {
+		m.frz.proven = 1
+	}
+}
+
+// proveFrozen: no walreceiver runs any more, the startup process has read the empty setting, and replay
+// has come to the end of what is there.
+func (w *world) proveFrozen(s *State, i int) {
+	m := &s.m[i]
+	m.frz.proven, m.recv = 1, 0
+}
+
+func (w *world) thaw(s *State, i int) {
+	m := &s.m[i]
+	m.frz, m.voteSent = freeze{}, 0
+}
+
+// setSync writes the setting and reloads. Until it is proven to be in force, a process may go by any
+// of those before it.
+func (w *world) setSync(s *State, i int, set setting) {
+	m := &s.m[i]
+	if m.now == set || m.server != serverPrimary {
+		return
+	}
+	if m.writing != 0 && w.cfg.Bug != BugSetWhileWriting {
+		return // what is published is not known
+	}
+	switch {
+	case m.inForce != 0 || m.before[0] == m.now:
+		m.before = [2]setting{m.now, m.now}
+	case m.before[1] == m.before[0] || m.before[1] == m.now:
+		m.before[1] = m.now
+	default:
+		w.clipped["settings not in force at once"]++
+		s.broken = outOfBounds
+		return
+	}
+	m.now, m.inForce, m.barrier = set, 0, 0
+	if w.cfg.Bug == BugShowIsForce {
+		m.inForce, m.barrier = 1, m.wal.n
+	}
+}
+
+// proveSync: a canary waited by the present setting and every walsender has answered since, so that
+// no process goes by an older one. What was written until then lies before the barrier.
+func (w *world) proveSync(s *State, i int) {
+	m := &s.m[i]
+	m.before = [2]setting{m.now, m.now}
+	m.inForce, m.barrier = 1, m.wal.n
+}
+
+// startServer starts the processes of a server. Which timeline and position a standby reports before
+// its replay has come to the end is less than what it has.
+func (w *world) startServer(s *State, i int, as serverState) {
+	m := &s.m[i]
+	m.server, m.clean, m.recv = as, 0, 0
+	m.before = [2]setting{m.now, m.now}
+	m.inForce, m.barrier = 0, 0
+	if as == serverStandby {
+		m.signal, m.lag, m.recv = 1, flag(w.sync()), m.up
+		if m.up != 0 {
+			m.conn = m.up
+		}
+		return
+	}
+	m.signal, m.lag, m.conn, m.up = 0, 0, 0, 0
+}
+
+// kill ends all processes of a server. Clients that waited get no answer.
+func (w *world) kill(s *State, i int) {
+	m := &s.m[i]
+	if m.server == serverPromoting {
+		m.signal = flag(m.wal.e[m.wal.n-1].what() != recPromoted+uint8(i)) // ended before or after
+	}
+	if m.server != serverStopping {
+		m.clean = 0
+	}
+	m.server, m.recv = serverDown, 0
+	w.endSessions(s, i)
+}
+
+func (w *world) endSessions(s *State, i int) {
+	for c := range s.commits {
+		if x := &s.commits[c]; x.state == commitWaits && int(x.origin) == i {
+			x.state = commitGone
+		}
+	}
+}
+
+// shutDown is the first half of a fast shutdown: clients are gone, the shutdown checkpoint is written.
+func (w *world) shutDown(s *State, i int) {
+	m := &s.m[i]
+	switch m.server {
+	case serverPrimary:
+		w.endSessions(s, i)
+		if !m.wal.append(mkRecord(m.wal.timeline(), recShutdown+uint8(i))) {
+			w.clipped["log"]++
+			s.broken = outOfBounds
+			return
+		}
+		m.server, m.clean = serverStopping, 1
+	case serverPromoting, serverOrphan:
+		w.kill(s, i)
+	case serverStandby:
+		w.kill(s, i)
+		m.clean = 1
+	}
+}

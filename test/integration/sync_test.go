@@ -1,0 +1,248 @@
+//go:build integration
+
+package integration
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pgha/pgha/test/cluster"
+)
+
+// longTTL is a lease that no test waits for: what happens within a third of it did not wait for its end.
+const longTTL = 30 * time.Second
+
+// synchronous are options for a cluster whose agents keep the synchronous set.
+func synchronous(t *testing.T, mode cluster.Mode, ttl time.Duration) cluster.Options {
+	t.Helper()
+	o := cluster.Options{HAProxy: true, TTL: ttl}
+	if err := o.SetMode(mode); err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+// voters waits until the sync key tells so many standbys, and nothing of a change that is under way.
+func (s *story) voters(n int) {
+	s.Helper()
+	s.ok(s.WaitFor(s.ctx, healTime, fmt.Sprintf("%d standbys in the sync key", n), func(ctx context.Context) (bool, string) {
+		text, err := s.Get(ctx, "sync")
+		var key struct {
+			Standbys string `json:"sync_standby"`
+		}
+		if err == nil {
+			err = json.Unmarshal([]byte(text), &key)
+		}
+		names := strings.FieldsFunc(key.Standbys, func(r rune) bool { return r == ',' })
+		return err == nil && len(names) == n, fmt.Sprint(text, err)
+	}))
+}
+
+// soon checks that writes stood still for no longer than a third of the lease: nobody waited for its end.
+func (s *story) soon(w *cluster.Writer, fault time.Duration) {
+	s.Helper()
+	if got := s.outage(w, fault); got > s.Options.TTL/3 {
+		s.Errorf("writes stood still for %s with a ttl of %s: the takeover waited for the lease", got, s.Options.TTL)
+	}
+}
+
+// TestTakeoverByVotes takes the primary away from a cluster in quorum mode, whose standbys then need not
+// wait for its lease.
+func TestTakeoverByVotes(t *testing.T) {
+	t.Parallel()
+	o := synchronous(t, cluster.Quorum, longTTL)
+	o.Network = cluster.Namespaces
+	s := begin(t, o)
+	s.chapter("the primary's node dies", func(s *story) {
+		s.voters(2)
+		w := s.load(cluster.WriterOptions{})
+		witness := s.witness()
+		old := s.settle()
+		fault := cluster.Mono()
+		s.ok(old.PowerOff(s.ctx))
+		successor, err := s.WaitPrimary(s.ctx, promoteTime, old)
+		s.ok(err)
+		s.resumed(w, successor)
+		s.soon(w, fault)
+		s.ok(old.PowerOn(s.ctx))
+		s.judge(nothingLost, fault, w, witness)
+	})
+	s.chapter("the primary is cut off from everyone", func(s *story) {
+		s.voters(2)
+		w := s.load(cluster.WriterOptions{})
+		witness := s.witness()
+		old := s.settle()
+		fault := cluster.Mono()
+		s.ok(old.Partition(s.ctx, cluster.FromEveryone))
+		successor, err := s.WaitPrimary(s.ctx, promoteTime, old)
+		s.ok(err)
+		if code := old.LocalCode(s.ctx, "/primary"); code == http.StatusOK {
+			s.Errorf("the isolated server calls itself primary beside %s", successor.Name)
+		}
+		s.resumed(w, successor)
+		s.soon(w, fault)
+		s.ok(old.Heal(s.ctx))
+		s.judge(nothingLost, fault, w, witness)
+	})
+	s.chapter("a voter is cut off: the primary stays", func(s *story) {
+		s.voters(2)
+		w := s.load(cluster.WriterOptions{})
+		primary := s.settle()
+		voter := s.Others(primary)[0]
+		fault := cluster.Mono()
+		s.ok(voter.Partition(s.ctx, cluster.FromEveryone))
+		s.ok(s.Holds(s.ctx, s.Options.TTL/3, "the primary stays", func(ctx context.Context) (bool, string) {
+			code := primary.Code(ctx, "/primary")
+			return code == http.StatusOK, fmt.Sprintf("/primary answers %d", code)
+		}))
+		s.ok(w.WaitAcks(s.ctx, 50, noticeTime))
+		s.soon(w, fault)
+		s.ok(voter.Heal(s.ctx))
+		s.judge(nothingLost, fault, w, nil)
+	})
+	s.chapter("a switchover under load", func(s *story) {
+		s.voters(2)
+		w := s.load(cluster.WriterOptions{})
+		witness := s.witness()
+		start := cluster.Mono()
+		for range 2 {
+			old := s.settle()
+			s.voters(2)
+			candidate := s.Others(old)[0]
+			fault := cluster.Mono()
+			s.post("/switchover", map[string]any{"leader": old.Name, "candidate": candidate.Name}, http.StatusOK, candidate.Name)
+			s.ok(s.WaitRole(s.ctx, candidate, "primary", promoteTime))
+			s.resumed(w, candidate)
+			s.soon(w, fault)
+		}
+		s.judge(nothingLost, start, w, witness)
+	})
+}
+
+// TestTakeoverFromACrashedServer kills the server under an agent that lives: it gives the key up, and the
+// standbys take over without any silence.
+func TestTakeoverFromACrashedServer(t *testing.T) {
+	t.Parallel()
+	s := begin(t, synchronous(t, cluster.Quorum, longTTL))
+	s.chapter("kill -9 of the server", func(s *story) {
+		s.voters(2)
+		w := s.load(cluster.WriterOptions{})
+		witness := s.witness()
+		old := s.settle()
+		fault := cluster.Mono()
+		s.ok(old.Kill9(s.ctx, cluster.Server))
+		s.stillServed(w, old)
+		s.soon(w, fault)
+		s.judge(nothingLost, fault, w, witness)
+	})
+}
+
+// TestSynchronousModeOfChosenStandbys: one standby is chosen, and commits wait for it alone.
+func TestSynchronousModeOfChosenStandbys(t *testing.T) {
+	t.Parallel()
+	o := synchronous(t, cluster.Synchronous, longTTL)
+	o.DCS["synchronous_mode_strict"] = true
+	s := begin(t, o)
+	s.chapter("the primary's node dies", func(s *story) {
+		s.voters(1)
+		w := s.load(cluster.WriterOptions{})
+		witness := s.witness()
+		old := s.settle()
+		fault := cluster.Mono()
+		s.ok(old.PowerOff(s.ctx))
+		successor, err := s.WaitPrimary(s.ctx, promoteTime, old)
+		s.ok(err)
+		s.resumed(w, successor)
+		s.soon(w, fault)
+		s.ok(old.PowerOn(s.ctx))
+		s.judge(nothingLost, fault, w, witness)
+	})
+	s.chapter("both standbys' nodes die: commits wait, and nothing is lost", func(s *story) {
+		s.voters(1)
+		w := s.load(cluster.WriterOptions{})
+		primary := s.settle()
+		fault := cluster.Mono()
+		for _, m := range s.Others(primary) {
+			s.ok(m.PowerOff(s.ctx))
+		}
+		gone := cluster.Mono()
+		s.ok(s.Holds(s.ctx, s.Options.TTL/6, "no commit is acknowledged", func(context.Context) (bool, string) {
+			acks := w.Ledger.Acks()
+			last := acks[len(acks)-1]
+			return last.Received < gone+noise, fmt.Sprintf("one was, %s after the last standby died", last.Received-gone)
+		}))
+		for _, m := range s.Others(primary) {
+			s.ok(m.PowerOn(s.ctx))
+		}
+		s.ok(w.WaitAcks(s.ctx, 50, promoteTime))
+		s.judge(nothingLost, fault, w, nil)
+	})
+}
+
+// TestFailsafe takes etcd away from a cluster whose members promise the primary not to race.
+func TestFailsafe(t *testing.T) {
+	t.Parallel()
+	s := begin(t, cluster.Options{
+		Network: cluster.Namespaces, HAProxy: true, TTL: 10 * time.Second, DCS: map[string]any{"failsafe_mode": true},
+	})
+	s.chapter("etcd is gone for two leases, and all members are there", func(s *story) {
+		s.failsafeOf(len(s.Members))
+		w := s.load(cluster.WriterOptions{})
+		witness := s.witness()
+		old := s.settle()
+		fault := cluster.Mono()
+		_, err := s.Etcd.KillMajority(s.ctx)
+		s.ok(err)
+		s.undisturbed(w, old, fault, 2*s.Options.TTL)
+		s.ok(s.Etcd.Restore(s.ctx))
+		s.undisturbed(w, old, fault, s.Options.TTL)
+		s.judge(nothingLost, fault, w, witness)
+	})
+	s.chapter("etcd is gone, and a member is cut off: read only until either is back", func(s *story) {
+		s.failsafeOf(len(s.Members))
+		w := s.load(cluster.WriterOptions{})
+		witness := s.witness()
+		primary := s.settle()
+		missing := s.Others(primary)[0]
+		s.ok(missing.Partition(s.ctx, cluster.FromEveryone))
+		fault := cluster.Mono()
+		_, err := s.Etcd.KillMajority(s.ctx)
+		s.ok(err)
+		s.ok(s.WaitFor(s.ctx, s.Options.TTL+noise, "the primary to step down before its lease is over", func(ctx context.Context) (bool, string) {
+			code := primary.Code(ctx, "/primary")
+			return code != http.StatusOK, fmt.Sprintf("/primary answers %d", code)
+		}))
+		s.ok(s.WaitFor(s.ctx, noticeTime, "the writes to end", func(context.Context) (bool, string) {
+			acks := w.Ledger.Acks()
+			last := acks[len(acks)-1].Received
+			if last > fault+s.Options.TTL {
+				s.Errorf("a write was acknowledged %s after etcd went, with a ttl of %s", last-fault, s.Options.TTL)
+			}
+			return cluster.Mono()-last > time.Second, fmt.Sprintf("the last one %s ago", cluster.Mono()-last)
+		}))
+		s.ok(missing.Heal(s.ctx))
+		s.ok(s.Etcd.Restore(s.ctx))
+		s.settle()
+		s.ok(w.WaitAcks(s.ctx, 50, promoteTime))
+		s.outage(w, fault)
+		s.judge(nothingLost, fault, w, witness)
+	})
+}
+
+// failsafeOf waits until the failsafe key names so many members.
+func (s *story) failsafeOf(n int) {
+	s.Helper()
+	s.ok(s.WaitFor(s.ctx, healTime, fmt.Sprintf("%d members in the failsafe key", n), func(ctx context.Context) (bool, string) {
+		text, err := s.Get(ctx, "failsafe")
+		members := map[string]string{}
+		if err == nil {
+			err = json.Unmarshal([]byte(text), &members)
+		}
+		return err == nil && len(members) == n, fmt.Sprint(text, err)
+	}))
+}

@@ -35,6 +35,10 @@ SEEDS ?= 200
 SEED ?=
 FUZZTIME ?= 30s
 BENCH_ARGS ?=
+# make storm MINUTES=30 MODE=quorum SEED=7 breaks a real cluster at random for so long.
+MINUTES ?= 10
+MODE ?= quorum
+STORM_ARGS ?=
 DEMO_ARGS ?=
 TEST_ARGS ?=
 
@@ -43,7 +47,7 @@ help: ## Show this help
 	@echo 'pgha $(VERSION): targets'
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | \
 		awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
-	@echo 'Variables: SEEDS=$(SEEDS) SEED= FUZZTIME=$(FUZZTIME) BENCH_ARGS= DEMO_ARGS= TEST_ARGS='
+	@echo 'Variables: SEEDS=$(SEEDS) SEED= FUZZTIME=$(FUZZTIME) MINUTES=$(MINUTES) MODE=$(MODE) BENCH_ARGS= DEMO_ARGS= TEST_ARGS='
 
 .PHONY: deps
 deps: ## Install the missing system packages (Debian 12, as root)
@@ -105,7 +109,11 @@ sim: ## Simulate whole clusters: the kept seeds and SEEDS new ones, or one SEED
 # The last stage of `make test`: nothing is printed after Go's own result lines.
 .PHONY: integration
 integration: build ## Run the tests against real PostgreSQL, etcd and HAProxy (as root)
-	@$(STAGE) --last integration go test -tags integration -count=1 -p 1 -timeout 20m $(TEST_ARGS) ./test/integration
+	@$(STAGE) --last integration go test -tags integration -count=1 -p 1 -timeout 20m $(TEST_ARGS) ./test/integration ./test/storm
+
+.PHONY: storm
+storm: deps build ## Break a real cluster at random for MINUTES, in MODE async, sync or quorum
+	@$(STAGE) --last storm go run ./test/storm -minutes $(MINUTES) -mode $(MODE) $(if $(SEED),-seed $(SEED)) $(STORM_ARGS)
 
 .PHONY: bench
 bench: deps build ## Measure the outage of each kind of fault, in milliseconds

@@ -8,20 +8,40 @@ type reconcileRule struct {
 	doc  string
 	when func(*View) bool
 	then func(*View) Action
+	// move, if not syncRest, is the step of the set machine that the rule stands for: such rules are
+	// asked together, since to find out the step costs more than all other rules.
+	move syncMove
 }
 
 func reconcile(v *View, p *Plan) {
+	step, known := syncStep{}, false
 	for i := range reconcileTable {
-		if r := &reconcileTable[i]; r.when(v) {
-			p.Actions = append(p.Actions, r.then(v))
+		r := &reconcileTable[i]
+		if r.move == syncRest {
+			if r.when(v) {
+				p.Actions = append(p.Actions, r.then(v))
+			}
+			continue
+		}
+		if !known && v.leadsRunning() {
+			step = nextSyncStep(v)
+		}
+		known = true
+		if step.move == r.move {
+			p.Actions = append(p.Actions, step.action())
 		}
 	}
+}
+
+// leadsRunning says that this is a leader whose server is a running primary.
+func (v *View) leadsRunning() bool {
+	return v.titleGood() && v.Local.Server == ServerRunning && v.Local.Role == RolePrimary
 }
 
 // leads limits a rule to a leader whose server is a running primary.
 func leads(when func(*View) bool) func(*View) bool {
 	return func(v *View) bool {
-		return v.titleGood() && v.Local.Server == ServerRunning && v.Local.Role == RolePrimary && when(v)
+		return v.leadsRunning() && when(v)
 	}
 }
 

@@ -211,6 +211,17 @@ type syncStep struct {
 	setting SyncSetting
 }
 
+// action is what carries the step out.
+func (s syncStep) action() Action {
+	switch s.move {
+	case syncApply, syncRelax:
+		return SetSync{Setting: s.setting}
+	case syncTurnOff:
+		return DeleteSync{}
+	}
+	return WriteSync{State: s.state}
+}
+
 func nextSyncStep(v *View) syncStep {
 	step := wantedSyncStep(v)
 	// What a setting must cover is what the store shows, and what may still arrive there. Until that is

@@ -145,33 +145,24 @@ func (k *keeper) givingAway(revision int64) bool {
 	return k.giving != 0 && k.giving == revision
 }
 
-// burn resolves a hand-over or release whose outcome is not known. A read would not do: the request
+// burn resolves a hand-over or release whose outcome is not known. A read alone would not do: the request
 // may still be on its way. Writing the key anew under the same lease makes its revision another, so
-// that the old request can never be carried out; if that fails, it was carried out already.
+// that the old request can never be carried out; if that fails, it was carried out already. The reign is
+// written with it, since votes are cast against the one revision that both keys bear.
 func (k *keeper) burn(ctx context.Context, own election.Own) (kept bool, err error) {
-	txn := dcs.Txn{
-		If:   []dcs.Cmp{{Key: dcs.KeyLeader, Kind: dcs.CmpModRevision, Revision: own.Revision}},
-		Then: []dcs.Op{{Key: dcs.KeyLeader, Value: []byte(k.a.name()), Lease: own.Lease}},
-	}
-	if r := k.a.reign(); r.ModRevision == own.Revision {
-		// Both keys bear one revision throughout a reign: votes are cast against it.
-		txn.Then = append(txn.Then, dcs.Op{Key: dcs.KeyEpoch, Value: dcs.EncodeReign(r)})
-	}
 	for {
-		actx, cancel := context.WithTimeout(ctx, storeCall)
-		res, err := k.a.store.Apply(actx, txn)
-		cancel()
-		if err == nil {
+		revision, settled := k.burnOnce(ctx, own)
+		if settled {
 			k.mu.Lock()
-			if res.Done && k.own.Revision == own.Revision {
-				k.own.Revision = res.Revision
+			if revision != 0 && k.own.Revision == own.Revision {
+				k.own.Revision = revision
 			}
 			k.giving = 0
 			k.mu.Unlock()
-			if res.Done {
+			if revision != 0 {
 				k.refreshToken(ctx)
 			}
-			return res.Done, nil
+			return revision != 0, nil
 		}
 		if !sleepCtx(ctx, 100*time.Millisecond) {
 			return false, fmt.Errorf("outcome not known: %w", ctx.Err())
@@ -179,24 +170,43 @@ func (k *keeper) burn(ctx context.Context, own election.Own) (kept bool, err err
 	}
 }
 
+// burnOnce returns the revision under which the key is still held, zero if it is not; settled is false if
+// that is not known yet.
+func (k *keeper) burnOnce(ctx context.Context, own election.Own) (revision int64, settled bool) {
+	bctx, cancel := context.WithTimeout(ctx, storeCall)
+	defer cancel()
+	s, err := k.a.store.Load(bctx)
+	if err != nil {
+		return 0, false
+	}
+	c := dcs.Decode(s)
+	switch {
+	case !c.Leader.Present || c.Leader.Lease != own.Lease || c.Leader.Name != k.a.name():
+		return 0, true
+	case c.Leader.ModRevision != own.Revision:
+		return c.Leader.ModRevision, true // an earlier try of this was carried out
+	}
+	txn := dcs.Txn{
+		If: []dcs.Cmp{
+			{Key: dcs.KeyLeader, Kind: dcs.CmpModRevision, Revision: own.Revision},
+			{Key: dcs.KeyEpoch, Kind: dcs.CmpModRevision, Revision: c.Reign.ModRevision},
+		},
+		Then: []dcs.Op{{Key: dcs.KeyLeader, Value: []byte(k.a.name()), Lease: own.Lease}},
+	}
+	if c.Reign.ModRevision == own.Revision {
+		txn.Then = append(txn.Then, dcs.Op{Key: dcs.KeyEpoch, Value: dcs.EncodeReign(c.Reign)})
+	}
+	res, err := k.a.store.Apply(bctx, txn)
+	if err != nil || !res.Done {
+		return 0, false // looked at again
+	}
+	return res.Revision, true
+}
+
 // reclaim writes the key of a title anew that an earlier life of this agent held: a hand-over, a release
 // or a change of the sync key of that life may still be on its way, and compares the old revision. It
 // returns the title as it is now, or none.
 func (k *keeper) reclaim(ctx context.Context, own election.Own) election.Own {
-	for {
-		lctx, cancel := context.WithTimeout(ctx, storeCall)
-		s, err := k.a.store.Load(lctx)
-		cancel()
-		if err == nil {
-			// The reign is written anew with the key, so it must be known.
-			c := dcs.Decode(s)
-			k.a.facts.with(func(f *facts) { f.cluster.Reign = c.Reign })
-			break
-		}
-		if !sleepCtx(ctx, fencerRetry) {
-			break
-		}
-	}
 	k.giveAway(own.Revision)
 	kept, err := k.burn(ctx, own)
 	k.mu.Lock()

@@ -8,8 +8,12 @@ func BenchmarkDecide(b *testing.B) {
 		name string
 		view View
 	}{
-		{"leader", healthyLeader()}, {"standby", healthyStandby()}, {"vacant", vacant()},
-		{"synchronous leader", syncLeader()}, {"voter", syncVoter()}, {"winner", winner()},
+		{"leader", healthyLeader()},
+		{"standby", healthyStandby()},
+		{"vacant", vacant()},
+		{"synchronous leader", syncLeader()},
+		{"voter", syncVoter()},
+		{"winner", winner()},
 	} {
 		b.Run(bc.name, func(b *testing.B) {
 			b.ReportAllocs()

@@ -45,6 +45,8 @@ func Decide(v View) Plan {
 
 // roleTable and reconcileTable are made once: simulation and model decide millions of times. Nobody
 // changes them afterwards.
+//
+//nolint:gochecknoglobals // constants in all but name
 var (
 	roleTable      = makeRoleTable()
 	reconcileTable = slices.Concat(reconcileRules(), syncRules())

@@ -9,6 +9,9 @@
 //     revision that it wrote itself, and the safety margin of its lease is not yet touched;
 //   - a plan that removes or overwrites data exists only for a node that does not own the key,
 //     whose directory is known, while another member is known to lead the same system;
+//   - a plan that lets a commit be acknowledged by fewer standbys than the published electorate takes
+//     for granted, or that takes over from fewer frozen votes than each published set asks for, does
+//     not exist; nor one that lets a member follow a leader that a vote of its own stands against;
 //   - a fact that was not observed (the zero value) never leads to either.
 //
 // What it does not guarantee: that nobody else writes. That is the work of the lease arithmetic

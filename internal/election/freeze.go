@@ -101,8 +101,8 @@ func backOff(v *View) time.Duration {
 }
 
 // lostToo says that enough others have lost the leader, too, for a takeover to come about. A standing
-// vote says so as well. With a quorum of one this member would decide alone: then one more member must
-// confirm, if any other answers.
+// vote says so as well. With a quorum of one this member would decide alone: then another one must confirm,
+// if there is any; a member that hears nobody at all is more likely cut off itself.
 func lostToo(v *View) bool {
 	e, ok := v.votingElectorate()
 	if !ok || len(e.Sets) == 0 {
@@ -112,17 +112,19 @@ func lostToo(v *View) bool {
 	for _, vote := range v.countVotes() {
 		gone[vote.Name] = true
 	}
-	answered := false
+	others := false
 	leader := v.Store.Cluster.Reign.Holder
 	for _, p := range v.Probes.Answers {
 		m, _ := v.Store.Cluster.Member(p.Name)
 		if !p.Answered || p.Name == v.Self.Name || p.Name == leader || !m.IsPgha() {
 			continue
 		}
-		answered = true
 		if p.Lost == v.Store.Cluster.Reign.ModRevision {
 			gone[p.Name] = true
 		}
+	}
+	for _, m := range v.Store.Cluster.Members {
+		others = others || m.IsPgha() && m.Name != v.Self.Name && m.Name != leader
 	}
 	alone := false
 	for _, s := range e.Sets {
@@ -137,7 +139,7 @@ func lostToo(v *View) bool {
 		}
 		alone = alone || s.Quorum == 1
 	}
-	return !alone || !answered || len(gone) > 1
+	return !alone || !others || len(gone) > 1
 }
 
 // lostAsked says that the others were asked a moment ago whether they have lost the leader.
@@ -220,5 +222,8 @@ func betterVoter(v *View) string {
 
 // takeOver is the transaction that ends the present reign by votes.
 func takeOver(v *View, votes []Vote) TakeOver {
-	return TakeOver{Reign: nextReign(v), Over: v.Store.Cluster.Leader.ModRevision, Votes: votes, Sync: *inheritedSync(v)}
+	reign := nextReign(v)
+	// What the vote says is where the log ends; from there the new timeline branches off.
+	reign.ParentTimeline, reign.LSN = v.Local.Freeze.Timeline, v.Local.Freeze.LSN
+	return TakeOver{Reign: reign, Over: v.Store.Cluster.Leader.ModRevision, Votes: votes, Sync: *inheritedSync(v)}
 }

@@ -107,7 +107,7 @@ func writeSyncViolation(v *View, s SyncState) string {
 	case s.Electorate != nil && s.Electorate.LeaderData != v.Local.DataID:
 		return "the sync key names another copy of the data than the leader's"
 	case len(s.Standbys) > 0 && (len(next) != 1 || !slices.Equal(s.Standbys, next[0].Names()) || s.Quorum != next[0].Quorum-1):
-		return "the sync key tells Patronis of a set that is not the only one"
+		return "the sync key tells Patroni members of a set that is not the only one"
 	case len(next) == 0:
 		return ""
 	}
@@ -137,7 +137,8 @@ func missesBarrier(v *View, set VoterSet) bool {
 	for _, voter := range set.Voters {
 		have := false
 		for _, w := range v.Local.Walsenders {
-			have = have || w.Name == voter.Name && w.State == "streaming" && w.LSN >= v.Local.Sync.Barrier
+			other := v.Local.Sync.Copies != nil && voter.Data != "" && !slices.Contains(v.Local.Sync.Copies, voter)
+			have = have || !other && w.Name == voter.Name && w.State == "streaming" && w.LSN >= v.Local.Sync.Barrier
 		}
 		if !have {
 			ignorant++
@@ -191,31 +192,20 @@ func takeOverViolation(v *View, t TakeOver) string {
 }
 
 func votesViolation(v *View, votes []Vote) string {
-	c := v.Store.Cluster
 	own := false
 	for _, vote := range votes {
-		stored, ok := c.Vote(vote.Name)
-		if !ok || stored != vote || vote.ModRevision == 0 {
-			return "a takeover by a vote that is not in the store"
-		}
-		if vote.Epoch != c.Reign.Epoch || vote.LeaderRevision != c.Reign.ModRevision || vote.LeaderRevision == 0 {
-			return "a takeover by a vote against another reign"
-		}
-		if vote.Timeline > v.Local.Freeze.Timeline || vote.Timeline == v.Local.Freeze.Timeline && vote.LSN > v.Local.Freeze.LSN {
-			return "a takeover by one that holds less than a vote it counts"
-		}
-		if vote.Timeline > c.Reign.ParentTimeline && vote.Timeline < c.Reign.NextTimeline {
-			return "a takeover by a vote from a branch that the leader's history left aside"
+		if why := countedViolation(v, vote); why != "" {
+			return why
 		}
 		own = own || vote.Name == v.Self.Name && vote.Data == v.Local.DataID
 	}
 	switch {
 	case !own:
 		return "a takeover without the own vote"
-	case v.Local.Freeze.Timeline < c.Reign.ParentTimeline:
+	case v.Local.Freeze.Timeline < v.Store.Cluster.Reign.ParentTimeline:
 		return "a takeover by one whose log ends before the timeline that the leader came from"
 	}
-	for _, set := range c.Sync.Electorate.Sets {
+	for _, set := range v.Store.Cluster.Sync.Electorate.Sets {
 		missing := set.Quorum
 		for _, voter := range set.Voters {
 			if slices.ContainsFunc(votes, func(o Vote) bool { return o.Name == voter.Name && o.Data == voter.Data && o.Data != "" }) {
@@ -229,6 +219,23 @@ func votesViolation(v *View, votes []Vote) string {
 	return ""
 }
 
+// countedViolation judges one vote that a takeover counts.
+func countedViolation(v *View, vote Vote) string {
+	c := v.Store.Cluster
+	stored, ok := c.Vote(vote.Name)
+	switch {
+	case !ok || stored != vote || vote.ModRevision == 0:
+		return "a takeover by a vote that is not in the store"
+	case vote.Epoch != c.Reign.Epoch || vote.LeaderRevision != c.Reign.ModRevision || vote.LeaderRevision == 0:
+		return "a takeover by a vote against another reign"
+	case vote.Timeline > v.Local.Freeze.Timeline || vote.Timeline == v.Local.Freeze.Timeline && vote.LSN > v.Local.Freeze.LSN:
+		return "a takeover by one that holds less than a vote it counts"
+	case vote.Timeline > c.Reign.ParentTimeline && vote.Timeline < c.Reign.NextTimeline:
+		return "a takeover by a vote from a branch that the leader's history left aside"
+	}
+	return ""
+}
+
 // electorateViolation judges the key that comes with a new reign: Patroni's fields name nobody, and what
 // is open to a takeover asks for the old quorums as well.
 func electorateViolation(v *View, s SyncState, epoch uint64, mustInherit bool) string {
@@ -237,7 +244,7 @@ func electorateViolation(v *View, s SyncState, epoch uint64, mustInherit bool) s
 	case s.Leader != v.Self.Name:
 		return "a reign begins with a sync key that names another leader"
 	case len(s.Standbys) > 0 || s.Quorum != 0:
-		return "a reign begins with a sync key that tells Patronis whom to follow"
+		return "a reign begins with a sync key that tells Patroni members whom to follow"
 	case s.Electorate != nil && (s.Electorate.Epoch != epoch || s.Electorate.LeaderData != v.Local.DataID):
 		return "a reign begins with the electorate of another"
 	case len(next) == 0:
@@ -339,6 +346,9 @@ func withdrawViolation(v *View, w WithdrawVote) string {
 
 func promoteViolation(v *View, s SyncSetting) string {
 	have := v.Store.Cluster.Sync
+	if v.Store.Cluster.Revision < v.Own.Revision && (v.Policy.Sync.Mode != SyncOff || have.Active()) && v.Local.Role == RoleStandby {
+		return "a promotion before the electorate that came with the title is known"
+	}
 	if have.Leader == v.Self.Name && !covered(s, have) {
 		return "a promotion with a setting by which a commit may be acknowledged that the published quorums miss"
 	}

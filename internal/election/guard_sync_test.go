@@ -41,9 +41,9 @@ func TestGuardRefusesWhatCostsACommit(t *testing.T) {
 		{"a set by one that does not lead", syncLeader, one(), func(v *View) { v.Own = Own{} }, nil, "does not lead"},
 		{"a set in another's name", syncLeader, one(), func(v *View) { v.Self.Name = "b" }, nil, "another leader"},
 		{"a set for another copy", syncLeader, one(), func(v *View) { v.Local.DataID = "fresh" }, nil, "another copy"},
-		{"Patronis told of one set of two", syncLeader, one(setOf(1, "b", "c"), setOf(1, "b")), same, WriteSync{State: SyncState{
+		{"Patroni members told of one set of two", syncLeader, one(setOf(1, "b", "c"), setOf(1, "b")), same, WriteSync{State: SyncState{
 			Leader: "a", Standbys: []string{"b"}, Electorate: &Electorate{Epoch: 1, LeaderData: dataOf("a"), Sets: []VoterSet{setOf(1, "b", "c"), setOf(1, "b")}},
-		}}, "Patronis"},
+		}}, "Patroni members"},
 		{"commits that wait for nobody under a published set (B13)", syncLeader, SetSync{Setting: anyOf(1, "b", "c")}, same, SetSync{}, "miss"},
 		{"commits that wait for too few (B13)", syncLeader, SetSync{Setting: anyOf(2, "b", "c")}, func(v *View) { publish(v, syncOf(setOf(2, "b", "c"))) }, SetSync{Setting: anyOf(1, "b", "c")}, "miss"},
 		{"a setting of everybody", syncLeader, SetSync{Setting: anyOf(1, "b", "c")}, func(v *View) { publish(v, syncOf()) }, SetSync{Setting: anyOf(1, "*")}, "anybody"},
@@ -74,11 +74,11 @@ func TestGuardRefusesWhatCostsACommit(t *testing.T) {
 			o.Sync = SyncState{Leader: "b", Electorate: &Electorate{Epoch: 2, LeaderData: dataOf("b"), Sets: []VoterSet{setOf(1, "a", "c")}}}
 			return o
 		}(), "forgets"},
-		{"a takeover that tells Patronis whom to follow", winner, over, same, func() Action {
+		{"a takeover that tells Patroni members whom to follow", winner, over, same, func() Action {
 			o := over.(TakeOver)
 			o.Sync.Standbys = []string{"c"}
 			return o
-		}(), "tells Patronis"},
+		}(), "tells Patroni members"},
 		{"a vote before the freeze is proven (B10)", frozenVoter, CastVote{Vote: voteOf("b", 100)}, func(v *View) { v.Local.Freeze.Proven = false }, nil, "not proven frozen"},
 		{"a vote below the end of the log", frozenVoter, CastVote{Vote: voteOf("b", 100)}, same, CastVote{Vote: voteOf("b", 99)}, "where the frozen log ends"},
 		{"a vote with another copy", frozenVoter, CastVote{Vote: voteOf("b", 100)}, func(v *View) { v.Local.DataID = "fresh" }, nil, "another copy"},

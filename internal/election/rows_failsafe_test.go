@@ -128,8 +128,9 @@ func syncTitleRows() []row {
 	released := func(at LSN) func(*View) {
 		return func(v *View) {
 			v.Store.Cluster.Release = Release{LeaderRevision: leaderRev, Name: "a", Checkpoint: at, Timeline: 1, ModRevision: 96}
-			v.Policy.Sync.TimeOnly = false
-			v.Local.Freeze = Freeze{Fruitless: 1, LastThaw: testNow} // no vote for a while
+			if at > v.Local.LSN {
+				v.Local.Freeze = Freeze{Fruitless: 1, LastThaw: testNow} // no vote for a while
+			}
 		}
 	}
 	patroni := func(v *View) { publish(v, SyncState{Leader: "a", Quorum: 1, Standbys: []string{"b", "c"}}) }
@@ -170,7 +171,7 @@ func syncTitleRows() []row {
 		{name: "one that lacks the end of it", view: syncVoter(), rule: "race.wait_votes", trouble: true, with: voter(released(101))},
 		{
 			name: "one that has the end of it on another timeline", view: syncVoter(), rule: "race.wait_votes", trouble: true,
-			with: voter(func(v *View) { released(100)(v); v.Store.Cluster.Release.Timeline = 2 }),
+			with: voter(func(v *View) { released(101)(v); v.Store.Cluster.Release.Timeline = 2 }),
 		},
 		{name: "takeovers by time, enough answer", view: syncVoter(), rule: "race.acquire", with: voter(func(v *View) { v.Policy.Sync.TimeOnly = true }), want: by(wonSync())},
 		{
@@ -189,8 +190,6 @@ func syncTitleRows() []row {
 			name: "a failover by hand", view: syncVoter(), rule: "race.acquire", want: by(nobody),
 			with: voter(func(v *View) {
 				v.Store.Cluster.Failover = FailoverRequest{Candidate: "b", ModRevision: 90}
-				v.Local.DataID = dataOf("b")
-				publish(v, syncOf(setOf(1, "c")))
 			}),
 		},
 		{
@@ -200,6 +199,10 @@ func syncTitleRows() []row {
 		{
 			name: "the winner waits for the old leader or the other voter", view: syncVoter(), rule: "leader.promote", with: took,
 			want: []Action{Promote{Sync: anyOf(1, "a", "c")}},
+		},
+		{
+			name: "the winner waits until it sees what it published", view: syncVoter(), rule: "leader.wait_snapshot", wake: vanishedRetry,
+			with: func(v *View) { took(v); v.Store.Cluster.Revision = 94 },
 		},
 		{
 			name: "in mode on it waits in order", view: syncVoter(), rule: "leader.promote", with: func(v *View) { took(v); v.Policy.Sync.Mode = SyncOn },

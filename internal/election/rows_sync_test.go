@@ -99,10 +99,18 @@ func syncRows() []row {
 			publish(v, syncOf(setOf(2, "b", "c")))
 		},
 			SetSync{Setting: SyncSetting{Wait: 2, Names: []string{"b", "c"}}}),
+		step("a voter was made anew since the barrier was read: another one is", "sync.apply", func(v *View) {
+			publish(v, syncOf())
+			v.Local.Sync.Copies = []Voter{{"b", "old"}, {"c", dataOf("c")}}
+		}, SetSync{Setting: anyOf(1, "b", "c")}),
+		step("a voter that never came is not waited for when others have", "sync.announce", func(v *View) {
+			dropped("c")(v)
+			v.Local.Streamed = v.Local.Streamed[:1]
+		}, WriteSync{State: both}),
 		step("after a restart of the agent the setting is proven anew", "sync.apply", func(v *View) { v.Local.Sync.InForce, v.Local.Sync.Barrier = false, 0 },
 			SetSync{Setting: anyOf(1, "b", "c")}),
 		step("somebody changed the setting", "sync.apply", func(v *View) { v.Local.Sync.Foreign = true }, SetSync{Setting: anyOf(1, "b", "c")}),
-		step("the fields that Patronis read are wrong", "sync.confirm", func(v *View) { v.Store.Cluster.Sync.Quorum = 0 }, WriteSync{State: syncOf(setOf(1, "b", "c"))}),
+		step("the fields that Patroni members read are wrong", "sync.confirm", func(v *View) { v.Store.Cluster.Sync.Quorum = 0 }, WriteSync{State: syncOf(setOf(1, "b", "c"))}),
 		step("a standby tagged nosync is no voter", "sync.announce", func(v *View) { setMember(v, "c", func(m *Member) { m.Tags.NoSync = true }) }, WriteSync{State: both}),
 		step("one that may not lead is no voter while there are better (row H-145)", "sync.announce", func(v *View) {
 			setMember(v, "c", func(m *Member) { m.Tags.NoFailover = true })
@@ -175,14 +183,14 @@ func patroniRows() []row {
 	}
 	return []row{
 		step("a voter turned out to be a Patroni: first nobody else may lead", "sync.activate", nil, WriteSync{State: syncOf()}),
-		step("with Patronis the setting comes while nobody else may lead", "sync.apply", func(v *View) { publish(v, syncOf()); v.Local.Sync = LocalSync{Known: true} },
+		step("with Patroni members the setting comes while nobody else may lead", "sync.apply", func(v *View) { publish(v, syncOf()); v.Local.Sync = LocalSync{Known: true} },
 			SetSync{Setting: anyOf(1, "b", "c")}),
-		step("with Patronis the set is published without pgha's part", "sync.confirm", func(v *View) { publish(v, syncOf()) }, WriteSync{State: goal}),
-		rest("with Patronis the set waits for the barrier", func(v *View) { publish(v, syncOf()); v.Local.Sync.Barrier = 101 }),
-		rest("a set with Patronis is at rest", func(v *View) { publish(v, goal) }),
-		step("a set with Patronis is proven anew", "sync.apply", func(v *View) { publish(v, goal); v.Local.Sync.InForce = false }, SetSync{Setting: anyOf(1, "b", "c")}),
-		step("a set with Patronis changes by way of nobody", "sync.activate", func(v *View) { publish(v, goal); v.Policy.Sync.Nodes = 2 }, WriteSync{State: syncOf()}),
-		rest("strict, and all Patronis are gone: commits wait", func(v *View) {
+		step("with Patroni members the set is published without pgha's part", "sync.confirm", func(v *View) { publish(v, syncOf()) }, WriteSync{State: goal}),
+		rest("with Patroni members the set waits for the barrier", func(v *View) { publish(v, syncOf()); v.Local.Sync.Barrier = 101 }),
+		rest("a set with Patroni members is at rest", func(v *View) { publish(v, goal) }),
+		step("a set with Patroni members is proven anew", "sync.apply", func(v *View) { publish(v, goal); v.Local.Sync.InForce = false }, SetSync{Setting: anyOf(1, "b", "c")}),
+		step("a set with Patroni members changes by way of nobody", "sync.activate", func(v *View) { publish(v, goal); v.Policy.Sync.Nodes = 2 }, WriteSync{State: syncOf()}),
+		rest("strict, and all Patroni members are gone: commits wait", func(v *View) {
 			publish(v, goal)
 			v.Policy.Sync.Strict, v.Local.Walsenders, v.Local.Streamed = true, nil, nil
 		}),
@@ -225,11 +233,19 @@ func freezeRows() []row {
 		},
 		{name: "one that could decide alone has another's word", view: lostVoter(), rule: "freeze.freeze", trouble: true, with: func(v *View) { alone(v); heard(v, "c") }, want: freeze},
 		{
-			name: "one that could decide alone, and nobody answers", view: lostVoter(), rule: "freeze.freeze", trouble: true,
+			name: "one that could decide alone, and hears nobody of those that are there", view: lostVoter(), rule: "freeze.ask", trouble: true, wake: freezeWake,
 			with: func(v *View) {
 				alone(v)
 				v.Probes = Probes{StartedAt: testNow - 150*time.Millisecond, DoneAt: testNow - 50*time.Millisecond}
-			}, want: freeze,
+			},
+		},
+		{
+			name: "one that could decide alone, and there is nobody else", view: lostVoter(), rule: "freeze.freeze", trouble: true, want: freeze,
+			with: func(v *View) {
+				alone(v)
+				v.Store.Cluster.Members = v.Store.Cluster.Members[:2]
+				v.Probes = Probes{StartedAt: testNow - 150*time.Millisecond, DoneAt: testNow - 50*time.Millisecond}
+			},
 		},
 		{name: "the key is gone for good: nobody needs to be asked", view: syncVoter(), rule: "freeze.freeze", trouble: true, with: gone, want: freeze},
 		{

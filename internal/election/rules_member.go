@@ -350,6 +350,7 @@ func memberRunningRules(member func(func(*View) bool) func(*View) bool) []rule {
 				return Plan{Reason: "an operator asked for a restart", Actions: []Action{RestartServer{Command: c.ID}}}
 			},
 		},
+		divergedRule("member.diverged", running),
 		{
 			id:  "member.follow",
 			doc: "The standby follows another source than it should: point it at the right one, by reload.",
@@ -364,7 +365,6 @@ func memberRunningRules(member func(func(*View) bool) func(*View) bool) []rule {
 			},
 			steady: true,
 		},
-		divergedRule("member.diverged", running),
 		{
 			id:  "member.compare_running",
 			doc: "The standby has had no stream for a while: its history is compared with the leader's.",

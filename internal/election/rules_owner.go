@@ -12,6 +12,12 @@ const startAttempts = 3
 // vanishedRetry is when a holder whose key was deleted looks again for a lease to put it under.
 const vanishedRetry = 50 * time.Millisecond
 
+// snapshotOld says that the cluster as it is known is older than the own title, and so shows another's
+// electorate in place of the one that came with the title.
+func (v *View) snapshotOld() bool {
+	return v.Own.Held() && v.Store.Cluster.Revision < v.Own.Revision
+}
+
 // titleGood says that the leader key is this agent's by its own revision, that nothing newer
 // contradicts it, and that the margin is untouched.
 func (v *View) titleGood() bool {
@@ -238,6 +244,17 @@ func ownerRunningRules(owner func(func(*View) bool) func(*View) bool) []rule {
 			then: func(v *View) Plan {
 				c, _ := v.command(CommandRestart)
 				return Plan{Reason: "an operator asked for a restart", Actions: []Action{RestartServer{Command: c.ID}}}
+			},
+		},
+		{
+			id:  "leader.wait_snapshot",
+			doc: "This member holds the key of a synchronous cluster, and has not seen the electorate that came with it yet, which says what its commits must wait for.",
+			when: owner(func(v *View) bool {
+				return v.Local.Server == ServerRunning && v.Local.Role == RoleStandby && v.snapshotOld() &&
+					(v.Policy.Sync.Mode != SyncOff || v.Store.Cluster.Sync.Active())
+			}),
+			then: func(*View) Plan {
+				return Plan{Reason: "waiting for etcd to show the own takeover", Wake: vanishedRetry}
 			},
 		},
 		{

@@ -25,6 +25,10 @@ func (v *View) streamsStill(name string) bool {
 	if _, ok := walsender(v, name); ok {
 		return true
 	}
+	seen := slices.ContainsFunc(v.Local.Streamed, func(s Streamed) bool { return s.Name == name })
+	if !seen && len(v.Local.Walsenders) > 0 {
+		return false // the others have come, and it has not
+	}
 	// Nobody can have streamed from a primary before it was one.
 	at := max(v.Store.SeenAt, v.Local.Since, v.Result(JobPromote).At, v.Result(JobStart).At, v.Result(JobRestart).At)
 	for _, s := range v.Local.Streamed {
@@ -218,8 +222,9 @@ func (s syncStep) action() Action {
 		return SetSync{Setting: s.setting}
 	case syncTurnOff:
 		return DeleteSync{}
+	default: // everything else is published
+		return WriteSync{State: s.state}
 	}
-	return WriteSync{State: s.state}
 }
 
 func nextSyncStep(v *View) syncStep {
@@ -246,7 +251,7 @@ func wantedSyncStep(v *View) syncStep {
 		}
 		return syncStep{}
 	}
-	if !now.Known || v.Local.DataID == "" {
+	if !now.Known || v.Local.DataID == "" || v.snapshotOld() {
 		return syncStep{}
 	}
 	sets, mine := v.published()
@@ -259,7 +264,7 @@ func wantedSyncStep(v *View) syncStep {
 	case len(want.Voters) == 0:
 		return syncWithNobody(v, sets)
 	case hasPatroni(want):
-		return syncWithPatronis(v, want, sets, mine)
+		return syncWithPatroni(v, want, sets, mine)
 	case !mine:
 		return syncStep{move: syncActivate, state: syncPublished(v, nil)}
 	}
@@ -278,6 +283,13 @@ func settled(v *View, s SyncSetting) bool {
 	return !now.Foreign && now.InForce && now.Setting.Equal(s)
 }
 
+// sameCopies says that the barrier was read for these very copies of the voters' data. One that was cloned
+// anew goes by the same name, and lacks what the copy before it acknowledged since an older barrier.
+func sameCopies(v *View, set VoterSet) bool {
+	copies := v.Local.Sync.Copies
+	return copies == nil || !slices.ContainsFunc(set.Voters, func(o Voter) bool { return o.Data != "" && !slices.Contains(copies, o) })
+}
+
 // syncWith moves towards a set of pgha members.
 func syncWith(v *View, want VoterSet, sets []VoterSet) syncStep {
 	setting := settingOf(want, v.Policy.Sync.Mode == SyncQuorum)
@@ -285,7 +297,7 @@ func syncWith(v *View, want VoterSet, sets []VoterSet) syncStep {
 	switch {
 	case len(sets) > 0 && !slices.ContainsFunc(sets, want.Equal):
 		return syncStep{move: syncAnnounce, state: syncPublished(v, append(needed(v, sets), want))}
-	case !settled(v, setting):
+	case !settled(v, setting) || !sameCopies(v, want):
 		return syncStep{move: syncApply, setting: setting}
 	case alone && slices.Equal(v.Store.Cluster.Sync.Standbys, want.Names()) && v.Store.Cluster.Sync.Quorum == want.Quorum-1:
 		return syncStep{}
@@ -299,23 +311,23 @@ func syncWith(v *View, want VoterSet, sets []VoterSet) syncStep {
 // belongs to, if its voters hold everything acknowledged before; otherwise all.
 func needed(v *View, sets []VoterSet) []VoterSet {
 	for _, s := range sets {
-		if s.Wait > 0 && settled(v, settingOf(s, v.Local.Sync.Setting.Any)) && flushed(v, s) {
+		if s.Wait > 0 && settled(v, settingOf(s, v.Local.Sync.Setting.Any)) && sameCopies(v, s) && flushed(v, s) {
 			return []VoterSet{s}
 		}
 	}
 	return slices.Clone(sets)
 }
 
-// syncWithPatronis moves towards a set with a Patroni in it. There is room for one set only, so the
+// syncWithPatroni moves towards a set with a Patroni in it. There is room for one set only, so the
 // way leads through the set of nobody, in which only the leader may lead.
-func syncWithPatronis(v *View, want VoterSet, sets []VoterSet, mine bool) syncStep {
+func syncWithPatroni(v *View, want VoterSet, sets []VoterSet, mine bool) syncStep {
 	setting := settingOf(want, v.Policy.Sync.Mode == SyncQuorum)
 	goal, have := syncPublished(v, []VoterSet{want}), v.Store.Cluster.Sync
 	there := have.Leader == goal.Leader && have.Quorum == goal.Quorum && slices.Equal(have.Standbys, goal.Standbys) && have.Electorate == nil
 	switch {
 	case there && settled(v, setting):
 		return syncStep{}
-	case there && v.Local.Sync.Setting.Equal(setting), mine && len(sets) == 0 && !settled(v, setting):
+	case there && v.Local.Sync.Setting.Equal(setting), mine && len(sets) == 0 && !(settled(v, setting) && sameCopies(v, want)):
 		return syncStep{move: syncApply, setting: setting}
 	case mine && len(sets) == 0 && flushed(v, want):
 		return syncStep{move: syncConfirm, state: goal}

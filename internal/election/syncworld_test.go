@@ -29,7 +29,9 @@ type syncWorld struct {
 	setting  SyncSetting
 	possible []SyncSetting // settings that some process may still go by
 	inForce  bool
+	again    bool // another proof is asked for
 	barrier  LSN
+	copies   []Voter
 
 	acked   map[int]bool
 	commits int
@@ -67,6 +69,7 @@ const (
 	bugOtherCopy    worldBug = "B11: the vote of another copy of the data counts"
 	bugDeadBranch   worldBug = "hole 17: the highest timeline wins, whatever branch it is"
 	bugUnsettled    worldBug = "B21: a write of unknown outcome counts as not done"
+	bugOldBarrier   worldBug = "hole 9: a barrier counts for another copy than it was read for"
 	bugRecompute    worldBug = "a new reign waits for fewer than it published"
 )
 
@@ -123,12 +126,15 @@ func (w *syncWorld) view(n *worldNode) View {
 	c.Leader = Leader{Present: true, Name: w.leader.name, ModRevision: leaderRev, Lease: leaseOf(w.leader.name)}
 	c.Reign = Reign{Epoch: w.epoch, Holder: w.leader.name, ModRevision: leaderRev, Lease: leaseOf(w.leader.name), ParentTimeline: w.parent, NextTimeline: Timeline(w.epoch)}
 	c.Sync, c.Members = w.seen, nil
+	if w.bug == bugOldBarrier {
+		v.Local.Sync.Copies = nil
+	}
 	if w.bug != bugUnsettled {
 		v.Store.SyncWrite = w.unsettled
 	}
 	v.Store.FreshAt, v.Store.SeenAt, v.Local.Since = w.now, 0, 0
 	v.Local.DataID, v.Local.LSN, v.Local.Timeline, v.Local.SlotsKnown = n.data, n.end(), n.timeline(), false
-	v.Local.Sync = LocalSync{Known: true, Setting: w.setting, InForce: w.inForce, Barrier: w.barrier}
+	v.Local.Sync = LocalSync{Known: true, Setting: w.setting, InForce: w.inForce, Barrier: w.barrier, Copies: w.copies}
 	v.Local.Walsenders, v.Local.Streamed = nil, nil
 	for _, o := range w.nodes {
 		m := testMember(o.name, "replica")
@@ -178,7 +184,7 @@ func (w *syncWorld) step() string {
 			}
 		}
 	case 19:
-		if w.r.IntN(3) == 0 {
+		if w.r.IntN(3) == 0 || w.bug == bugDeadBranch {
 			if why := w.takeOver(); why != "" {
 				return why
 			}
@@ -282,6 +288,7 @@ func (w *syncWorld) arrive() {
 }
 
 func (w *syncWorld) set(s SyncSetting) {
+	w.again = true
 	if !w.setting.Equal(s) {
 		w.setting, w.inForce = s, false
 		w.possible = append(w.possible, s)
@@ -311,8 +318,11 @@ func (w *syncWorld) mistake(v View, a Action) Action {
 // prove ends a change of the setting: every process goes by it.
 func (w *syncWorld) prove() {
 	w.possible = []SyncSetting{w.setting}
-	if !w.inForce {
-		w.inForce, w.barrier = true, w.leader.end()
+	if !w.inForce || w.again {
+		w.inForce, w.barrier, w.again, w.copies = true, w.leader.end(), false, []Voter{}
+		for _, n := range w.nodes {
+			w.copies = append(w.copies, Voter{Name: n.name, Data: n.data})
+		}
 		if w.bug == bugNoBarrier {
 			w.barrier = 1
 		}

@@ -252,6 +252,9 @@ type LocalSync struct {
 	// not wait by this setting lie before it.
 	InForce bool
 	Barrier LSN
+	// Copies are the members named in the setting with the DataID that each had published when the
+	// barrier was read: what a name acknowledged before that may have been another copy. Nil: not known.
+	Copies []Voter
 }
 
 // SyncSetting is the content of synchronous_standby_names. The zero value waits for nobody.

@@ -230,7 +230,9 @@ func (w *world) perform(s *State, i int, e *effect) {
 	case effSetSync:
 		w.setSync(s, i, e.set)
 	case effPromises:
-		m.round = 1
+		if m.round.asking == 0 && w.spend(s, budRounds) {
+			m.round = round{asking: 1}
+		}
 	case effRelease:
 		w.startRelease(s, i)
 	}
@@ -261,12 +263,13 @@ func (w *world) send(s *State, i int, t ref) {
 			return
 		}
 		s.leases[i].age[m.lease.generation()] = fresh
+		m.racing = 1
 	}
 	if tx.kind == txnVote {
 		m.voteSent = 1
 	}
-	if tx.kind == txnSync {
-		m.writing = max(w.content(m.snap).sync.rev, 1)
+	if over := w.content(m.snap).sync.seen(); tx.kind == txnSync && (m.writing == 0 || m.over != over) {
+		m.writing, m.over = 1, over
 	}
 	m.req[free] = request{txn: t, status: reqSent}
 }

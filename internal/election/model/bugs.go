@@ -57,10 +57,10 @@ const (
 	BugFencerDeaf
 	// BugPromiseForgotten: a promise does not outlive the agent (16).
 	BugPromiseForgotten
+	// BugRestoreEarly: the archive is read again before the member streams from the winner (19).
+	BugRestoreEarly
 	// BugHandOverEarly: the key is handed over before the candidate has everything (17).
 	BugHandOverEarly
-	// BugStaleOffer: the key is handed to a lease that nobody looked at again (17).
-	BugStaleOffer
 	// BugWinnerBehind: a member with a higher priority leads although a counted vote is further (18).
 	BugWinnerBehind
 	// BugQuorumByConfig: the quorum is computed from the configuration (20).
@@ -78,6 +78,8 @@ const (
 	BugTokenProven
 	// BugCloneKeepsVote: a directory is replaced while a vote for it stands or is on its way (11).
 	BugCloneKeepsVote
+	// BugOldBarrier: nobody remembers whose copies the barrier was proven with (11, 14).
+	BugOldBarrier
 	lastBug
 )
 
@@ -105,6 +107,8 @@ func (w *world) bendView(k *viewKey, v *election.View) {
 				e.Sets[n].Quorum = 1
 			}
 		}
+	case BugOldBarrier:
+		v.Local.Sync.Copies = nil
 	case BugTimeOnly:
 		v.Policy.Sync.TimeOnly = true
 	}
@@ -155,16 +159,6 @@ func (w *world) bendTxn(t *transaction) {
 			kept := t.txn.If[:0:0]
 			for _, c := range t.txn.If {
 				if !minor(c.Key) || c.Key == dcs.KeySync || c.Key == dcs.KeyFailsafe {
-					kept = append(kept, c)
-				}
-			}
-			t.txn.If = kept
-		}
-	case BugStaleOffer:
-		if t.kind == txnHandOver {
-			kept := t.txn.If[:0:0]
-			for _, c := range t.txn.If {
-				if c.Kind != dcs.CmpLease && c.Key[:4] != dcs.PrefixOffer[:4] || c.Key == dcs.KeyEpoch {
 					kept = append(kept, c)
 				}
 			}

@@ -19,6 +19,10 @@ func quorum(members, wait int, left map[budget]int) Config {
 	return with(Config{Name: "quorum", Members: members, Mode: election.SyncQuorum, Nodes: wait}, left)
 }
 
+func failsafe(members int, left map[budget]int) Config {
+	return async(members, left).but(func(c *Config) { c.Failsafe = true })
+}
+
 func with(c Config, left map[budget]int) Config {
 	c.Left = map[budget]int{budReigns: 1}
 	maps.Copy(c.Left, left)
@@ -52,16 +56,20 @@ func bugCases() []bugCase {
 		{"B9 adopted by value", BugAdoptByValue, async(2, map[budget]int{budGhost: 1}), []violation{violTwoWriters, violFence, violEarlyAcquire}},
 		{"B10 voted before the replay ended", BugVoteAfterRestart, quorum(3, 1, map[budget]int{budCommit: 1, budFreeze: 2, budServerCrash: 1}), lost},
 		{"B10 voted before the walreceiver stopped", BugVoteBeforeStopped, quorum(3, 1, oneTakeover), lost},
-		{"B11 a fresh copy under the old name", BugSameData, quorum(3, 1, map[budget]int{budCommit: 1, budFreeze: 2, budReclone: 1}), lost},
+		{"B11 a fresh copy under the old name", BugSameData, quorum(3, 1, map[budget]int{budCommit: 1, budFreeze: 2, budReclone: 1}).but(func(c *Config) { c.OldCopies = true }), lost},
 		{"B11 a clone while a vote is on its way", BugCloneKeepsVote, quorum(3, 1, map[budget]int{budCommit: 1, budFreeze: 2, budReclone: 1}), lost},
+		{"B12 twin timelines, told apart by number only", BugTwinTimelines, async(2, map[budget]int{budReigns: 2, budSilent: 2, budCommit: 1}).but(func(c *Config) { c.Prompt, c.NoRenew = true, true }), []violation{violDivergence}},
+		{"B11 a copy replaced without a new barrier", BugOldBarrier, quorum(3, 1, map[budget]int{budCommit: 1, budReclone: 1}).but(func(c *Config) { c.OldCopies = true }), lost},
 		{"B13 loosened before it was published", BugLoosenFirst, quorum(2, 1, map[budget]int{budCut: 1, budAbsent: 1}), []violation{violQuorum}},
 		{"B13 in force because it was written", BugShowIsForce, quorum(3, 1, map[budget]int{budNoSync: 1}), []violation{violQuorum}},
 		{"B14 replaced in one step", BugOneStep, quorum(3, 1, map[budget]int{budNoSync: 1}), []violation{violQuorum}},
 		{"B15 promoted without the fencer", BugPromoteLate, async(2, nil), []violation{violUnarmed}},
 		{"B15 disarmed before it was down", BugDisarmEarly, async(2, nil), []violation{violUnarmed}},
 		{"B15 a deadline that nobody keeps", BugFencerDeaf, async(2, map[budget]int{budSilent: 1}), []violation{violEarlyAcquire, violTwoWriters}},
+		{"B16 a promise forgotten", BugPromiseForgotten, failsafe(2, map[budget]int{budAgentKill: 1, budRounds: 2, budSilent: 1}), []violation{violEarlyAcquire, violTwoWriters}},
 		{"B17 handed over before the candidate had everything", BugHandOverEarly, async(2, map[budget]int{budSwitchover: 1, budCommit: 1}), []violation{violHandOver}},
 		{"B18 a winner that holds less", BugWinnerBehind, quorum(3, 1, oneTakeover), lost},
+		{"B19 the archive read too early", BugRestoreEarly, quorum(3, 1, map[budget]int{budCommit: 1, budFreeze: 2, budArchive: 1}).but(func(c *Config) { c.Dead, c.Prompt = 1, true }), []violation{violRestored}},
 		{"B20 the quorum by the configuration", BugQuorumByConfig, quorum(3, 1, oneTakeover), lost},
 		{"B21 thawed by an unknown outcome", BugUnknownThaws, quorum(3, 1, map[budget]int{budCommit: 1, budFreeze: 2, budUnknown: 1}), lost},
 		{"B21 a hand-over of unknown outcome", BugUnknownFails, async(2, map[budget]int{budSwitchover: 1, budUnknown: 1}), []violation{violDown, violTwoWriters, violEarlyAcquire}},

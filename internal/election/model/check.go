@@ -29,6 +29,7 @@ const (
 	violPromise
 	violEarlyAcquire
 	violHandOver
+	violRestored
 )
 
 func (v violation) String() string {
@@ -73,6 +74,8 @@ func (v violation) String() string {
 		return "I-15: a member that promised not to took the key by time"
 	case violEarlyAcquire:
 		return "I-16: the key was taken by time while another server could still write"
+	case violRestored:
+		return "I-17: a member that follows the new holder took records of the old timeline past the fork"
 	case violHandOver:
 		return "I-04: a hand-over lost a commit that was acknowledged"
 	}

@@ -57,9 +57,12 @@ func (w *world) hangsOn(s *State, l leaseID) bool {
 	return c.leader.lease == l || o.present != 0 && o.lease == l
 }
 
-func (a *age) tick() {
+func (w *world) grow(a *age) {
 	if *a < over {
 		*a++
+	}
+	if *a == overdue && !w.cfg.Failsafe {
+		*a = giveUp
 	}
 }
 
@@ -69,33 +72,36 @@ func (a *age) tick() {
 func (w *world) tick(s *State, i int) bool {
 	m := &s.m[i]
 	if g := &s.ghost; g.active != 0 && int(g.member) == i {
-		if g.age.tick(); g.age == over {
+		if w.grow(&g.age); g.age == over {
 			*g = ghost{}
 		}
 	}
 	for g := range s.leases[i].age {
 		l := mkLease(i, g)
 		if s.leaseAlive(l) && (w.hangsOn(s, l) || l == m.lease && m.own.rev != 0) {
-			s.leases[i].age[g].tick()
+			w.grow(&s.leases[i].age[g])
 		}
 	}
 	stopped := m.frozen != 0 && w.cfg.ClockStops
 	if m.own.rev != 0 && !stopped {
-		m.own.age.tick()
-		m.own.promised.tick()
+		w.grow(&m.own.age)
+		w.grow(&m.own.promised)
+	}
+	if m.round.asking != 0 {
+		w.grow(&m.round.age)
 	}
 	if m.kept.status != reqNone {
-		m.kept.age.tick()
+		w.grow(&m.kept.age)
 	}
 	for r := range m.req {
 		if m.req[r].status != reqNone && m.req[r].status != reqEcho {
 			if leaseOf(w.txn(m.req[r].txn)) != 0 {
-				m.req[r].age.tick()
+				w.grow(&m.req[r].age)
 			}
 		}
 	}
 	if m.tok.armed != 0 && !stopped {
-		m.tok.age.tick()
+		w.grow(&m.tok.age)
 		if m.frozen == 0 {
 			w.deadline(s, i)
 		}
@@ -119,6 +125,9 @@ func (w *world) deadline(s *State, i int) {
 func (w *world) allOver(s *State) bool {
 	for j := range w.n {
 		t := s.m[j].tok
+		if own := s.m[j].own; own.rev == t.rev && own.promised < over && own.age >= strikes {
+			continue // it lives on by promises
+		}
 		if w.cfg.Bug == BugKeepAliveAlone {
 			continue // its title is never proven again, however young it looks
 		}
@@ -156,7 +165,7 @@ func (w *world) provable(s *State, i int) bool {
 // mayRenew says that a round of proof can be begun.
 func (w *world) mayRenew(s *State, i int) bool {
 	m := &s.m[i]
-	if m.lease == 0 || !s.leaseAlive(m.lease) {
+	if m.lease == 0 || !s.leaseAlive(m.lease) || w.cfg.NoRenew {
 		return false
 	}
 	return m.own.rev == 0 || m.own.age < giveUp && m.own.lease == m.lease && w.provable(s, i)
@@ -273,6 +282,7 @@ func (w *world) startAgent(s *State, i int) bool {
 			w.rewrite(s, i)
 			m.snap = s.store
 		}
+		m.writing, m.over = 2, w.content(s.store).sync.seen()
 		return true
 	}
 	if w.cfg.Bug == BugAdoptByValue && int(c.leader.name) == i+1 && s.leaseAlive(c.leader.lease) {
@@ -309,7 +319,7 @@ func (w *world) killAgent(s *State, i int) bool {
 	}
 	keep := *m
 	*m = member{
-		tok: keep.tok, promise: keep.promise, frozen: keep.frozen, cut: keep.cut, server: keep.server, clean: keep.clean,
+		tok: keep.tok, promise: w.keptPromise(keep.promise), frozen: keep.frozen, cut: keep.cut, server: keep.server, clean: keep.clean,
 		signal: keep.signal, lag: keep.lag, wal: keep.wal, up: keep.up, recv: keep.recv, conn: keep.conn, data: keep.data,
 		now: keep.now, before: keep.before, frz: keep.frz, noSync: keep.noSync,
 	}

@@ -198,7 +198,7 @@ func (c Config) Key() string {
 	for _, x := range []struct {
 		on   bool
 		name string
-	}{{c.Clock, "time"}, {c.Split, "late answers"}, {c.Failsafe, "failsafe"}, {c.ClockStops, "clocks stop"}, {c.Strict, "strict"}} {
+	}{{c.Clock, "time"}, {c.Split, "late answers"}, {c.Failsafe, "failsafe"}, {c.ClockStops, "clocks stop"}, {c.Strict, "strict"}, {c.Prompt, "prompt watches"}, {c.NoRenew, "no renewals"}, {c.OldCopies, "old copies"}, {c.Dead != 0, "dead agents"}} {
 		if x.on {
 			extra += ", " + x.name
 		}

@@ -11,7 +11,7 @@ func (x *walk) memberFaults(i int) {
 	if m.agent != 0 && m.frozen == 0 {
 		x.do(stKillAgent, i, 0, func(s *State) bool { return w.killAgent(s, i) })
 	}
-	if m.agent == 0 && m.frozen == 0 {
+	if m.agent == 0 && m.frozen == 0 && w.cfg.Dead&(1<<i) == 0 {
 		x.do(stStartAgent, i, 0, func(s *State) bool { return w.startAgent(s, i) })
 	}
 	if m.frozen == 0 {
@@ -68,6 +68,22 @@ func (x *walk) dataFaults(i int) {
 			s.left[budAgentKill]++
 			w.killAgent(s, i) // what the agent knew was on that disk, or goes with its node
 			m.wal, m.frz, m.conn, m.up = log{}, freeze{}, 0, 0
+			return true
+		})
+	}
+	if x.s.left[budReclone] > 0 && w.cfg.OldCopies {
+		x.do(stReclone, i, 1, func(s *State) bool {
+			m := &s.m[i]
+			if m.server != serverStandby && m.server != serverDown || m.own.rev != 0 || m.wal.n < 2 || !w.spend(s, budReclone) {
+				return false
+			}
+			w.kill(s, i)
+			s.left[budAgentKill]++
+			w.killAgent(s, i)
+			m.wal, m.frz, m.conn, m.up, m.signal = log{n: 1, e: [maxLog]record{m.wal.e[0]}}, freeze{}, 0, 0, 1
+			if w.cfg.Bug != BugSameData {
+				m.data++
+			}
 			return true
 		})
 	}

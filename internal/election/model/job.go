@@ -102,7 +102,7 @@ func (w *world) jobPromote(s *State, i int) {
 	if w.cfg.Bug == BugNoWaitAtPromotion {
 		set = setting{}
 	}
-	m.now, m.before, m.inForce, m.barrier = set, [2]setting{set, set}, 0, 0
+	m.now, m.before, m.inForce, m.barrier, m.copies = set, [2]setting{set, set}, 0, 0, [maxMembers]uint8{}
 	m.frz, m.voteSent = freeze{}, 0
 	m.server, m.up, m.recv = serverPromoting, 0, 0
 	if s.left[budServerCrash] == 0 && s.left[budAgentKill] == 0 {
@@ -270,7 +270,7 @@ func (w *world) jobCompare(s *State, i int) bool {
 		return false
 	}
 	same := m.wal.prefixOf(&src.wal)
-	if w.cfg.Bug == BugSameNumber && m.wal.timeline() == src.wal.timeline() {
+	if (w.cfg.Bug == BugSameNumber || w.cfg.Bug == BugTwinTimelines) && m.wal.timeline() == src.wal.timeline() {
 		same = true
 	}
 	m.div, m.divFor = uint8(election.DivergenceRewind), m.job.forRev

@@ -28,6 +28,7 @@ func (w *world) answered(s *State, i, r int) bool {
 	m.req[r] = request{}
 	switch tx.kind {
 	case txnAcquire, txnTakeOver:
+		m.racing = 0
 		if done {
 			m.own = title{rev: q.rev, lease: leaseOf(tx), epoch: tx.epoch, age: q.age, next: tx.next, promised: over}
 			if w.cfg.Bug == BugSentAtReceive {
@@ -51,7 +52,7 @@ func (w *world) answered(s *State, i, r int) bool {
 			m.voteSent = 0
 		}
 	case txnSync:
-		if !done {
+		if !done && m.writing == 1 {
 			m.writing = 0
 		}
 	}
@@ -72,6 +73,8 @@ func (w *world) unknown(s *State, i, r int) bool {
 		m.giving = 2
 	case txnHandOver:
 		m.giving, m.job.phase = 2, phaseUnknown
+	case txnSync:
+		m.writing = min(m.writing, 1) * 2
 	case txnWithdraw:
 		if w.cfg.Bug == BugUnknownThaws {
 			m.voteSent = 0
@@ -136,8 +139,11 @@ func (w *world) refresh(s *State, i int) {
 			m.req[r] = request{}
 		}
 	}
-	if before.sync.rev != after.sync.rev {
-		m.writing = 0
+	if before.reign.rev != after.reign.rev {
+		m.racing = 0 // it compares the reign
+	}
+	if m.over != after.sync.seen() {
+		m.writing, m.over = 0, 0
 	}
 	m.gap = w.gapAfter(m.gap, before, after)
 	if m.divFor != after.leader.rev {
@@ -191,6 +197,9 @@ func (w *world) tidy(s *State) {
 		}
 		if m.server == serverStandby {
 			m.now, m.before = setting{}, [2]setting{} // without effect there, and written anew before a promotion
+		}
+		if w.cfg.Prompt && m.agentUp() && m.snap != s.store {
+			w.refresh(s, i)
 		}
 		if m.absent != 0 && s.streams(i) {
 			m.absent = 0

@@ -14,7 +14,7 @@ func (w *world) follow(s *State, i int, to uint8) {
 			s.broken = uint8(violFollowFrozen)
 			return
 		}
-		m.frz = freeze{restoreOff: 1}
+		m.frz = freeze{restoreOff: flag(w.cfg.Bug != BugRestoreEarly)}
 	}
 	m.up, m.recv = to, to
 	if to != 0 {
@@ -52,11 +52,12 @@ func (w *world) thaw(s *State, i int) {
 // of those before it.
 func (w *world) setSync(s *State, i int, set setting) {
 	m := &s.m[i]
-	if m.now == set || m.server != serverPrimary {
+	if m.server != serverPrimary {
 		return
 	}
-	if m.writing != 0 && w.cfg.Bug != BugSetWhileWriting {
-		return // what is published is not known
+	if m.now == set {
+		m.inForce = 0 // it is proven anew, with a barrier of its own
+		return
 	}
 	switch {
 	case m.inForce != 0 || m.before[0] == m.now:
@@ -70,7 +71,9 @@ func (w *world) setSync(s *State, i int, set setting) {
 	}
 	m.now, m.inForce, m.barrier = set, 0, 0
 	if w.cfg.Bug == BugShowIsForce {
-		m.inForce, m.barrier = 1, m.wal.n
+		before := m.before
+		w.proveSync(s, i)
+		m.before = before
 	}
 }
 
@@ -80,6 +83,12 @@ func (w *world) proveSync(s *State, i int) {
 	m := &s.m[i]
 	m.before = [2]setting{m.now, m.now}
 	m.inForce, m.barrier = 1, m.wal.n
+	for j := range w.n {
+		m.copies[j] = 0
+		if m.now.mask&(1<<j) != 0 {
+			m.copies[j] = s.m[j].data
+		}
+	}
 }
 
 // startServer starts the processes of a server. Which timeline and position a standby reports before
@@ -88,7 +97,7 @@ func (w *world) startServer(s *State, i int, as serverState) {
 	m := &s.m[i]
 	m.server, m.clean, m.recv = as, 0, 0
 	m.before = [2]setting{m.now, m.now}
-	m.inForce, m.barrier = 0, 0
+	m.inForce, m.barrier, m.copies = 0, 0, [maxMembers]uint8{}
 	if as == serverStandby {
 		m.signal, m.lag, m.recv = 1, flag(w.sync()), m.up
 		if m.up != 0 {
@@ -138,4 +147,26 @@ func (w *world) shutDown(s *State, i int) {
 		w.kill(s, i)
 		m.clean = 1
 	}
+}
+
+// restore takes the next record from the archive, to which every server that was a primary has sent its
+// log. Past the point where the present holder went its own way that is a history nobody follows.
+func (w *world) restore(s *State, i int) bool {
+	m := &s.m[i]
+	for j := range w.n {
+		o := &s.m[j]
+		if j == i || o.server == serverStandby || o.wal.n <= m.wal.n || !m.wal.prefixOf(&o.wal) {
+			continue
+		}
+		if !w.spend(s, budArchive) {
+			return false
+		}
+		m.wal.append(o.wal.e[m.wal.n])
+		if h := w.content(s.store).leader.name; h != 0 && int(m.up) == int(h) && m.wal.common(&s.m[h-1].wal) < m.wal.n &&
+			m.wal.n > s.m[h-1].wal.end(m.wal.timeline()) {
+			s.broken = uint8(violRestored)
+		}
+		return true
+	}
+	return false
 }

@@ -38,6 +38,7 @@ type age uint8
 
 const (
 	fresh   age = iota
+	overdue     // a renewal should have come by now; only where failsafe mode looks at that
 	giveUp      // the agent gives up by itself
 	strikes     // the fencer strikes
 	over        // the store may end the lease
@@ -198,6 +199,13 @@ type answer struct {
 	lost                               revision
 }
 
+// round is a round of failsafe promises that a leader asks for.
+type round struct {
+	asking uint8
+	given  uint8 // who promised
+	age    age   // since it was begun
+}
+
 // probes is the last round.
 type probes struct {
 	state uint8 // 1: there are answers
@@ -237,16 +245,19 @@ type member struct {
 	div      uint8    // election.Divergence
 	divFor   revision
 	giving   uint8
-	// writing is the revision of the sync key that an own write compares which may still be carried out;
-	// meanwhile the setting stays as it is.
-	writing revision
+	// writing: an own write of the sync key over the revision `over` was sent (1), perhaps more than once
+	// (2), and the snapshot does not show yet what became of it.
+	writing uint8
+	over    revision
 	failRev revision // the title of a promotion that failed
 	inForce uint8    // the setting is proven to be in force
 	barrier uint8
-	round   uint8 // failsafe round: 0 none, 1 asking
+	copies  [maxMembers]uint8 // whose data those in the setting had when the barrier was read
+	round   round
+	racing  uint8 // a transaction that takes the key was sent, and its fate is not known
 	// The fencer.
 	tok     token
-	promise age // over: none
+	promise uint8 // to whom it promised not to race, plus one; zero: to nobody
 	// The node.
 	frozen uint8
 	cut    uint8 // no replication to this member
@@ -327,9 +338,10 @@ const (
 	budFreeze
 	budReigns
 	budSilent
-	budStoreDown
 	budNoSync
 	budAbsent
+	budArchive
+	budRounds
 	numBudgets
 )
 
@@ -337,7 +349,7 @@ func (b budget) String() string {
 	return [...]string{
 		"commits", "agent restarts", "server crashes", "unknown outcomes", "node freezes",
 		"replication cuts", "switchovers", "failovers by hand", "deleted leader keys", "doubled nodes", "re-clones",
-		"freezes for a vote", "changes of the leader", "unanswered probes", "store outages", "changes of the set", "voters given up",
+		"freezes for a vote", "changes of the leader", "unanswered probes", "changes of the set", "voters given up", "records from the archive", "rounds of promises",
 	}[b]
 }
 

@@ -46,7 +46,10 @@ const (
 	stReclone
 	stNoSync
 	stAbsent
+	stPromise // who promises arg not to race
+	stPromiseOver
 	stRoundDone
+	stRestore
 	numSteps
 )
 
@@ -65,7 +68,7 @@ func unpack(x uint32) step { return step{stepKind(x), uint8(x >> 8), uint8(x >> 
 func (t step) fault() bool {
 	switch t.kind {
 	case stLostDone, stLostLate, stKillAgent, stCrash, stFreezeNode, stCut, stSwitchover, stFailover, stDelete, stGhost,
-		stReclone, stNoSync, stAbsent, stTick:
+		stReclone, stNoSync, stAbsent, stTick, stRestore:
 		return true
 	}
 	return false
@@ -87,6 +90,9 @@ func (w *world) successors(s *State, emit func(step, *State)) {
 		x.voteSteps(i)
 		if w.cfg.Clock {
 			x.clockSteps(i)
+		}
+		if w.cfg.Failsafe {
+			x.promiseSteps(i)
 		}
 		x.memberFaults(i)
 	}
@@ -308,6 +314,9 @@ func (x *walk) serverSteps(i int) {
 		if x.s.streams(i) && (m.recv != m.conn || m.wal.n < x.s.m[m.recv-1].wal.n) {
 			x.do(stReplicate, i, 0, func(s *State) bool { return w.replicate(s, i) })
 		}
+		if x.s.left[budArchive] > 0 && m.up != 0 && m.frz.restoreOff == 0 {
+			x.do(stRestore, i, 0, func(s *State) bool { return w.restore(s, i) })
+		}
 		if m.lag != 0 {
 			x.do(stReplayed, i, 0, func(s *State) bool { s.m[i].lag = 0; return true })
 		}
@@ -333,7 +342,9 @@ func (w *world) replicate(s *State, i int) bool {
 	if m.wal.n < src.wal.n {
 		m.wal.append(src.wal.e[m.wal.n])
 	}
-	m.frz.restoreOff = m.frz.recorded // it streams from the leader it was pointed at
+	if src.server == serverPrimary && m.wal.timeline() == src.wal.timeline() {
+		m.frz.restoreOff = m.frz.recorded // it streams from the leader that it was pointed at, on its timeline
+	}
 	return true
 }
 

@@ -439,6 +439,14 @@ func (c *content) cluster() election.Cluster {
 	return out
 }
 
+// seen is the revision of the key; zero: it is absent.
+func (k *syncKey) seen() revision {
+	if k.present == 0 {
+		return 0
+	}
+	return k.rev
+}
+
 func (k *syncKey) unpack() election.SyncState {
 	s := election.SyncState{
 		Leader: nameOrNone(k.leader), Quorum: int(k.quorum), Standbys: namesOf(k.standbys), ModRevision: int64(k.rev),

@@ -84,6 +84,8 @@ func (w *world) tell(s, next *State, t step) string {
 			w.decision(&then, i, what), w.serverChange(m, n))
 	case stWrite:
 		return fmt.Sprintf("a client writes commit %d on %s", t.arg+1, who)
+	case stPromise:
+		return fmt.Sprintf("%s promises %s not to race", who, nameOf(int(t.arg)))
 	case stReplicate:
 		return fmt.Sprintf("%s gets a record from %s and has %s now", who, nameOrNone(m.recv), n.wal.String())
 	}
@@ -122,6 +124,10 @@ func (w *world) tellFault(s *State, t step, who string) string {
 		return fmt.Sprintf("an operator asks for a switchover to %s", who)
 	case stFailover:
 		return fmt.Sprintf("an operator asks for a failover to %s", who)
+	case stReclone:
+		if t.arg != 0 {
+			return fmt.Sprintf("%s's disk is replaced by an old copy", who)
+		}
 	case stDelete:
 		return "an operator deletes the leader key"
 	}
@@ -141,7 +147,7 @@ func stepText(k stepKind) string {
 		stStartAgent: "%s's agent starts", stCrash: "%s's postmaster is killed", stFreezeNode: "%s's node stands still",
 		stThawNode: "%s's node goes on", stCut: "replication to %s is cut", stHeal: "replication to %s is possible again",
 		stGhost:   "%s's node is cut off for good, and another of the same name starts",
-		stReclone: "%s's disk is replaced by an empty one", stNoSync: "%s's nosync tag is turned over", stAbsent: "%s has not streamed for a while", stRoundDone: "%s's round of promises ends",
+		stReclone: "%s's disk is replaced by an empty one", stNoSync: "%s's nosync tag is turned over", stAbsent: "%s has not streamed for a while", stRoundDone: "%s's round of promises ends", stPromiseOver: "%s's promise is over", stRestore: "%s takes a record from the archive",
 	}
 	if s, ok := text[k]; ok {
 		return s

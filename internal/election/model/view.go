@@ -27,9 +27,13 @@ type viewKey struct {
 	divFor   revision
 	inForce  uint8
 	barrier  uint8
-	round    uint8
+	copies   [maxMembers]uint8
+	round    round
+	racing   uint8
+	writing  uint8
+	over     revision
 	tok      token
-	promise  age
+	promise  uint8
 	server   serverState
 	clean    uint8
 	signal   uint8
@@ -68,7 +72,7 @@ func (w *world) key(s *State, i int) viewKey {
 	m := &s.m[i]
 	k := viewKey{
 		self: uint8(i), snap: m.snap, gap: m.gap, own: m.own, lease: m.lease, job: m.job, probes: m.probes, lost: m.lost,
-		handFail: m.handFail, div: m.div, divFor: m.divFor, inForce: m.inForce, barrier: m.barrier, round: m.round,
+		handFail: m.handFail, div: m.div, divFor: m.divFor, inForce: m.inForce, barrier: m.barrier, copies: m.copies, round: m.round, racing: m.racing, writing: m.writing, over: m.over,
 		tok: m.tok, promise: m.promise, server: m.server, clean: m.clean, signal: m.signal, end: m.wal.n, whole: m.wal.n, tip: m.wal.timeline(),
 		timeline: m.wal.timeline(), up: m.up, data: m.data, now: m.now, frz: m.frz, voteSent: m.voteSent,
 	}
@@ -113,7 +117,7 @@ func (w *world) view(k *viewKey) election.View {
 		},
 		Fencer: election.Fencer{Alive: true, Armed: k.tok.armed != 0, AckAt: worldNow - 100*time.Millisecond},
 	}
-	if k.promise < over {
+	if k.promise != 0 {
 		v.Fencer.PromiseUntil = worldNow + time.Second
 	}
 	v.Store = election.Store{
@@ -131,6 +135,11 @@ func (w *world) view(k *viewKey) election.View {
 			v.Own.Promised = w.instant(k.own.promised)
 		}
 	}
+	v.Racing = k.racing != 0
+	if k.writing != 0 && w.cfg.Bug != BugSetWhileWriting {
+		v.Store.SyncWrite = election.SyncWrite{Sent: true, Over: int64(k.over)}
+	}
+	v.Failsafe.Asking = k.round.asking != 0
 	w.viewLocal(k, &v)
 	w.viewJob(k, &v)
 	w.viewProbes(k, &v)
@@ -147,6 +156,8 @@ func (w *world) instant(a age) election.Instant {
 	switch a {
 	case fresh:
 		return worldNow - 100*time.Millisecond
+	case overdue:
+		return worldNow - worldTTL/2
 	case giveUp:
 		return worldNow - (worldTTL - 2*w.margin) - 100*time.Millisecond
 	case strikes:

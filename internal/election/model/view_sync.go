@@ -21,6 +21,11 @@ func packSetting(g election.SyncSetting) setting {
 // viewSync adds what belongs to the synchronous modes.
 func (w *world) viewSync(k *viewKey, l *election.Local) {
 	l.Sync = election.LocalSync{Known: true, Setting: k.now.election(), InForce: k.inForce != 0, Barrier: lsnOf(k.barrier)}
+	for j, data := range k.copies {
+		if data != 0 {
+			l.Sync.Copies = append(l.Sync.Copies, election.Voter{Name: nameOf(j), Data: dataID(j, data)})
+		}
+	}
 	f := k.frz
 	if f.recorded == 0 {
 		return

@@ -30,6 +30,13 @@ type Config struct {
 	Failsafe bool
 	// ClockStops: a node that stands still has a clock that stands still as well, as under a hypervisor.
 	ClockStops bool
+	// OldCopies: a disk that is replaced may also come back with an old copy of the data.
+	OldCopies bool
+	// Prompt: watches never lag. NoRenew: no title is ever proven again. Dead: the members, by bit, whose
+	// agents never run. They make worlds small in which a certain bug is looked for.
+	Prompt  bool
+	NoRenew bool
+	Dead    uint8
 	// Left bounds how often each kind of event happens.
 	Left map[budget]int
 	// MaxStates bounds the walk; zero: none.
@@ -175,7 +182,7 @@ func (w *world) first() State {
 	set := w.firstSync(&c)
 	for i := range w.n {
 		m := &s.m[i]
-		m.agent, m.lease, m.server, m.promise = 1, mkLease(i, 0), serverStandby, over
+		m.agent, m.lease, m.server = 1, mkLease(i, 0), serverStandby
 		m.own.promised = over
 		m.up, m.recv, m.conn, m.signal, m.data = 1, 1, 1, 1, 1
 		m.wal.append(mkRecord(1, recFirst))
@@ -187,11 +194,16 @@ func (w *world) first() State {
 	a.tok = token{armed: 1, rev: 16, lease: a.lease}
 	a.now, a.before = set, [2]setting{set, set}
 	if w.sync() {
-		a.inForce, a.barrier = 1, 1
+		w.proveSync(&s, 0)
 	}
 	s.store = w.intern(c)
 	for i := range w.n {
 		s.m[i].snap = s.store
+	}
+	for i := range w.n {
+		if w.cfg.Dead&(1<<i) != 0 {
+			s.m[i].agent, s.m[i].own = 0, title{promised: over}
+		}
 	}
 	for b, n := range w.cfg.Left {
 		s.left[b] = uint8(n)

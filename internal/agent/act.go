@@ -65,6 +65,10 @@ func (a *Agent) short(ctx context.Context, v election.View, act election.Action)
 		a.once(ctx, "thaw", storeCall, func(ctx context.Context) error { return a.thaw(ctx, act.Why) })
 	case election.SetSync:
 		a.changeSync(ctx, v, act.Setting)
+	case election.WriteSync:
+		a.writeSync(ctx, v, &act.State)
+	case election.DeleteSync:
+		a.writeSync(ctx, v, nil)
 	case election.AskPromises:
 		a.once(ctx, "ask for promises", storeCall+fencerCall, func(ctx context.Context) error { return a.askPromises(ctx, v, act.Members) })
 	case election.WriteFailsafe:
@@ -120,12 +124,6 @@ func (a *Agent) storeWrite(ctx context.Context, v election.View, act election.Ac
 		if v.Own.Held() {
 			txn = dcs.WriteInitialize(own, c.Initialize, v.Local.SystemID)
 		}
-	case election.WriteSync:
-		a.writeSync(ctx, v, dcs.WriteSync(own, c.Sync.ModRevision, act.State))
-		return
-	case election.DeleteSync:
-		a.writeSync(ctx, v, dcs.DeleteSync(own, c.Sync.ModRevision))
-		return
 	case election.OfferLease:
 		a.prepareSlots(ctx, v)
 		txn = dcs.PutOffer(election.Offer{Name: v.Self.Name, Lease: v.Lease, Incarnation: a.opt.Incarnation, For: act.For})
@@ -319,6 +317,9 @@ func (a *Agent) release(ctx context.Context, why string) error {
 // follow points the running standby at another source.
 func (a *Agent) follow(ctx context.Context, v election.View, act election.Follow) error {
 	if err := a.mayFollow(ctx, v, act); err != nil {
+		return err
+	}
+	if err := a.voidVote(ctx, false); err != nil {
 		return err
 	}
 	if _, err := a.writeFiles(v, true, act.Upstream, act.ConnURL); err != nil {

@@ -44,6 +44,9 @@ type leaderTarget struct {
 	revision int64
 	apiURL   string
 	server   string // host:port
+	// mute: this member is bound against the leader, so its questions are no sign that the leader is heard
+	// by one that could still follow it.
+	mute bool
 }
 
 func (c *contact) init(peers *client.Client, self string) {
@@ -138,6 +141,7 @@ func (a *Agent) keepContact(ctx context.Context) error {
 		a.facts.with(func(f *facts) {
 			t = targetOf(f.cfg.Name, policyOf(f.cfg, f.dynamic, f.effective), f.cluster, f.vacancy, last)
 			silence = f.silence()
+			t.mute = t.revision != 0 && (f.freeze.Recorded || f.freeze.VoteSent)
 		})
 		c.aim(t)
 		if t == (leaderTarget{}) {
@@ -205,7 +209,11 @@ func (c *contact) ask(ctx context.Context, t leaderTarget, bound time.Duration) 
 	if t.apiURL != "" {
 		asked++
 		go func() {
-			sent, err := c.askAgent(actx, t.apiURL, t.revision)
+			revision := t.revision
+			if t.mute {
+				revision = 0
+			}
+			sent, err := c.askAgent(actx, t.apiURL, revision)
 			answers <- answer{sent, err}
 		}()
 	} else {

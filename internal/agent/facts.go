@@ -31,6 +31,7 @@ type facts struct {
 	vacancy    election.Vacancy
 	statusAt   election.Instant
 	syncWrite  election.SyncWrite
+	syncSent   election.SyncState // what syncWrite makes of the key
 	failoverAt election.Instant
 	storeErr   string
 
@@ -46,6 +47,7 @@ type facts struct {
 	sync     syncFacts
 	replicas replicas
 	freeze   election.Freeze
+	noVote   bool // it is certain that no vote of an earlier life or copy can arrive any more
 	failsafe failsafeFacts
 
 	results  []election.JobResult
@@ -110,7 +112,7 @@ func (a *Agent) view() election.View {
 			},
 		}
 		v.Local.ConfigRev = f.appliedConfig
-		v.Local.Sync.InForce = v.Local.Sync.InForce && !f.sync.changing
+		f.sync.overlay(&v.Local.Sync)
 		v.Fencer.PromiseUntil = f.promisedUntil(promised)
 	})
 	return v

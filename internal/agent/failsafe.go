@@ -103,6 +103,9 @@ func (a *Agent) askPromises(ctx context.Context, v election.View, members []elec
 	sent := Now()
 	refused := refusalIn(a.peers.FailsafeAll(ctx, targets, call, failsafePatience(v.Own.TTL)))
 	if refused == "" {
+		refused = notAsked(election.MembersToAsk(a.view()), members)
+	}
+	if refused == "" {
 		if err := a.keeper.promised(ctx, v.Own.Revision, sent); err != nil {
 			refused = err.Error()
 		}
@@ -153,6 +156,17 @@ func refusalIn(answers []client.FailsafeAnswer) string {
 			return got.Name + " does not answer: " + got.Err.Error()
 		case !got.Accepted:
 			return got.Name + " refuses: " + got.Text
+		}
+	}
+	return ""
+}
+
+// notAsked names a member that has come to be one of the set while the others were asked: it promised
+// nothing. Empty: there is none.
+func notAsked(now, asked []election.FailsafeMember) string {
+	for _, m := range now {
+		if !slices.Contains(asked, m) {
+			return m.Name + " became a member of the failsafe set during the round"
 		}
 	}
 	return ""

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/pgha/pgha/internal/dcs"
 	"github.com/pgha/pgha/internal/election"
 	"github.com/pgha/pgha/internal/postgres"
 )
@@ -16,6 +19,10 @@ import (
 // server's configuration (safety review, hole 2). Whether it voted is not known, so it counts as having.
 func (a *Agent) loadFreeze() {
 	rec, err := a.pg.FreezeRecord()
+	if _, serr := os.Stat(filepath.Join(a.pg.Options().StateDir, "data_id.json")); serr == nil {
+		// The state directory is that of the life before, so a record of a freeze would be here.
+		a.facts.noVote = true
+	}
 	switch {
 	case err != nil:
 		a.log.Error("freeze record cannot be read, the server stays frozen", zap.Error(err))
@@ -79,6 +86,36 @@ func (a *Agent) freezeServer(ctx context.Context, act election.FreezeServer) err
 		zap.Int64("leader_revision", act.LeaderRevision), zap.Uint32("timeline", uint32(frozen.Timeline)),
 		zap.Stringer("lsn", frozen.LSN), zap.Duration("took", frozen.Took))
 	a.lookOnce(ctx)
+	return nil
+}
+
+// voidVote makes sure that no vote that this member cast earlier can arrive any more: before its copy of the
+// data is replaced, and before it follows anybody in a life that lost the record of what it did. Such a vote
+// would still count for a copy that is gone, while the new one acknowledges commits under the same name
+// (safety review, hole 9). Only the store's word that it is done will do.
+func (a *Agent) voidVote(ctx context.Context, replaced bool) error {
+	needed := false
+	a.facts.with(func(f *facts) { needed = f.cluster.Sync.Active() && (replaced || !f.noVote) })
+	if !needed {
+		return nil
+	}
+	vctx, cancel := context.WithTimeout(ctx, 2*storeCall)
+	defer cancel()
+	s, err := a.store.Load(vctx)
+	if err != nil {
+		return fmt.Errorf("void the own vote: %w", err)
+	}
+	name := a.name()
+	vote, _ := dcs.Decode(s).Vote(name)
+	res, err := a.store.Apply(vctx, dcs.WithdrawVote(name, vote.ModRevision, 0))
+	switch {
+	case err != nil:
+		return fmt.Errorf("void the own vote: %w", err)
+	case !res.Done:
+		return errors.New("void the own vote: it changed meanwhile")
+	}
+	a.metrics.write()
+	a.facts.with(func(f *facts) { f.noVote, f.freeze.VoteSent, f.local.Freeze.VoteSent = true, false, false })
 	return nil
 }
 
@@ -155,11 +192,15 @@ func (f *facts) released(leaderRevision int64) {
 // the old one may have archived log beyond the point where their histories part (safety review, hole 17).
 func (a *Agent) tendFreeze(ctx context.Context, v election.View) {
 	z, c := v.Local.Freeze, v.Store.Cluster
+	leads := v.Own.Held() && v.Local.Server == election.ServerRunning && v.Local.Role == election.RolePrimary
+	if z.Recorded && leads {
+		// Recorded by a freeze that ended only after this member came to lead.
+		a.facts.with(func(f *facts) { f.released(v.Own.Revision) })
+	}
 	if !z.RestoreOff || z.Recorded {
 		return
 	}
 	leader, ok := c.Member(c.Leader.Name)
-	leads := v.Own.Held() && v.Local.Server == election.ServerRunning && v.Local.Role == election.RolePrimary
 	follows := ok && v.Local.Streaming && leader.Role == "primary" && leader.Timeline != 0 && v.Local.Timeline == leader.Timeline
 	if !leads && !follows {
 		return

@@ -28,8 +28,8 @@ func (a *Agent) Pulse(from string, revision int64, heard election.Instant) {
 	if !own.Held() || own.Revision != revision {
 		return
 	}
-	set, _, ok := a.takeoverSet()
-	if !ok || !slices.ContainsFunc(set.Voters, func(v election.Voter) bool { return strings.EqualFold(v.Name, from) }) {
+	sets, _ := a.takeoverSets()
+	if !slices.ContainsFunc(sets, func(s election.VoterSet) bool { return hasVoter(s, from) }) {
 		return
 	}
 	h := &a.hearing
@@ -43,20 +43,33 @@ func (a *Agent) Pulse(from string, revision int64, heard election.Instant) {
 	a.refreshLeaderUntil()
 }
 
-// takeoverSet is the set of voters that may take over from this leader without waiting for its lease,
-// and the silence after which they may; ok is false where no such takeover is possible. Of several
-// published sets it is the last: a change under way ends with that one, and it is in force before and
-// after.
-func (a *Agent) takeoverSet() (set election.VoterSet, silence time.Duration, ok bool) {
+func hasVoter(set election.VoterSet, name string) bool {
+	return slices.ContainsFunc(set.Voters, func(v election.Voter) bool { return strings.EqualFold(v.Name, name) })
+}
+
+// takeoverSets are the sets of voters that may take over from this leader without waiting for its lease,
+// and the silence after which they may; none where no such takeover is possible. Of several sets in the
+// sync key it is the last: a change under way ends with that one. A key that was sent and is not seen yet
+// may be the one in force, so its last set counts as well.
+func (a *Agent) takeoverSets() (sets []election.VoterSet, silence time.Duration) {
 	a.facts.with(func(f *facts) {
-		p := syncPolicyOf(f.dynamic)
-		e := f.cluster.Sync.Electorate
-		if !f.cluster.Sync.Active() || p.TimeOnly || f.dynamic.Pause || e == nil || len(e.Sets) == 0 {
+		if syncPolicyOf(f.dynamic).TimeOnly || f.dynamic.Pause {
 			return
 		}
-		set, silence, ok = e.Sets[len(e.Sets)-1], f.silence(), true
+		silence = f.silence()
+		sets = lastSet(nil, f.cluster.Sync)
+		if f.syncWrite.Sent && f.syncWrite.Over == f.cluster.Sync.ModRevision {
+			sets = lastSet(sets, f.syncSent)
+		}
 	})
-	return set, silence, ok
+	return sets, silence
+}
+
+func lastSet(sets []election.VoterSet, s election.SyncState) []election.VoterSet {
+	if !s.Active() || s.Electorate == nil || len(s.Electorate.Sets) == 0 {
+		return sets
+	}
+	return append(sets, s.Electorate.Sets[len(s.Electorate.Sets)-1])
 }
 
 // reached is the last moment at which so many voters of the set heard the leader of a revision that the
@@ -95,9 +108,12 @@ func (a *Agent) proofDue(own election.Own, begun election.Instant) (due election
 	if !own.Held() {
 		return 0, false
 	}
-	set, silence, ok := a.takeoverSet()
-	if !ok {
-		return 0, false
+	sets, silence := a.takeoverSets()
+	for _, set := range sets {
+		at := max(a.hearing.reached(set, own.Revision)+silence/2, begun+silence/paceOfSilence)
+		if !ok || at < due {
+			due, ok = at, true
+		}
 	}
-	return max(a.hearing.reached(set, own.Revision)+silence/2, begun+silence/paceOfSilence), true
+	return due, ok
 }

@@ -296,6 +296,9 @@ func (a *Agent) rewind(ctx context.Context, v election.View, act election.Rewind
 	if err := a.stillDestructive(ctx, v); err != nil {
 		return err
 	}
+	if err := a.voidVote(ctx, true); err != nil {
+		return fmt.Errorf("rewind: %w", err)
+	}
 	a.setState(election.StateCreating)
 	var opts []postgres.Option
 	a.facts.with(func(f *facts) { opts = options(f.effective.Rewind) })
@@ -343,6 +346,9 @@ func (a *Agent) clone(ctx context.Context, v election.View, act election.Clone) 
 	}
 	if err := a.proveSource(ctx, v, src); err != nil {
 		return err
+	}
+	if err := a.voidVote(ctx, true); err != nil {
+		return fmt.Errorf("clone: %w", err)
 	}
 	if act.Partial {
 		if err := a.clearPartial(); err != nil {

@@ -21,6 +21,14 @@ const syncLoadPatience = 10 * time.Second
 // was reserved for this reign (hole 10).
 func (a *Agent) readyToLead(ctx context.Context, v election.View, setting election.SyncSetting) error {
 	if managed(v.Policy.Sync.Mode, v.Store.Cluster.Sync) {
+		now, err := a.seenReign(ctx)
+		if err != nil {
+			return err
+		}
+		if published := election.SyncForPromotion(now); !published.Equal(setting) {
+			a.log.Info("synchronous standbys of the promotion changed with the news", zap.Stringer("to", published), zap.Stringer("from", setting))
+			setting = published
+		}
 		if err := a.loadSync(ctx, setting); err != nil {
 			return err
 		}
@@ -32,6 +40,21 @@ func (a *Agent) readyToLead(ctx context.Context, v election.View, setting electi
 		return nil
 	}
 	return a.pg.ReserveTimeline(v.Local.Timeline, reign.NextTimeline)
+}
+
+// seenReign waits for the news of the own reign: what its commits wait for is published with it.
+func (a *Agent) seenReign(ctx context.Context) (election.View, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeCall)
+	defer cancel()
+	for {
+		v := a.view()
+		if v.Store.Cluster.Revision >= v.Own.Revision {
+			return v, nil
+		}
+		if !sleepCtx(ctx, pollEvery) {
+			return v, errors.New("the store's news lag behind the takeover")
+		}
+	}
 }
 
 // loadSync writes the setting and waits until the standby has it loaded in all that matters.

@@ -32,6 +32,11 @@ func (a *Agent) logFile() string { return filepath.Join(a.pg.Options().StateDir,
 // startStandby starts the server as a standby.
 func (a *Agent) startStandby(ctx context.Context, v election.View, upstream, connURL string) error {
 	a.setState(election.StateStarting)
+	if connURL != "" {
+		if err := a.voidVote(ctx, false); err != nil {
+			return fmt.Errorf("start standby: %w", err)
+		}
+	}
 	if _, err := a.writeFiles(v, true, upstream, connURL); err != nil {
 		return fmt.Errorf("start standby: %w", err)
 	}

@@ -56,7 +56,7 @@ func (k *keeper) take(ctx context.Context, own election.Own, claim bool) error {
 	if err := k.armTitle(ctx, own); err != nil {
 		return err
 	}
-	if _, _, soon := k.a.takeoverSet(); soon {
+	if sets, _ := k.a.takeoverSets(); len(sets) > 0 {
 		k.now() // only a proof of a moment ago lets this member show itself as the leader
 	}
 	k.a.poke()

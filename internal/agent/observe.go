@@ -223,11 +223,23 @@ func (a *Agent) fillRunning(o postgres.Observation, prev election.Local, l *elec
 		if o.WalReceiver == nil {
 			l.Timeline = max(l.Timeline, a.replayTimeline(o, prev))
 		}
-		l.Streaming = o.WalReceiver != nil && o.WalReceiver.Status == "streaming"
+		l.Streaming = a.streams(o)
 	}
 	l.Walsenders = connected(o)
 	// Nothing known is what an error leaves, too: no decision rests on it.
 	l.Sync, _ = a.pg.SyncNow(o)
+}
+
+// streams says that a walreceiver streams. PostgreSQL calls it streaming from the moment it has connected,
+// also if the other side refuses it right after that: so the same one must be seen twice.
+func (a *Agent) streams(o postgres.Observation) bool {
+	before := 0
+	a.facts.with(func(f *facts) {
+		if f.obs.WalReceiver != nil {
+			before = f.obs.WalReceiver.PID
+		}
+	})
+	return o.WalReceiver != nil && o.WalReceiver.Status == "streaming" && o.WalReceiver.PID == before
 }
 
 // replayTimeline is the timeline of a standby that receives nothing at the moment: the one it was
@@ -279,12 +291,15 @@ func slotMembers(slots []postgres.Slot, members []election.Member, known bool) (
 // the server is a primary and the fencer has taken the deadline over. It is one atomic store, and
 // nothing has to happen for it to run out.
 func (a *Agent) refreshLeaderUntil() {
-	own, _ := a.keeper.title()
+	own, lease := a.keeper.title()
 	st, alive := a.guard.snapshot()
 	ok, contradicted := false, int64(0)
 	var notBefore election.Instant
 	a.facts.with(func(f *facts) {
 		contradicted = f.contradictedRev
+		if c := f.cluster; c.Leader.Present && c.Revision > own.Revision && c.Leader.ModRevision != own.Revision && c.Leader.Lease != lease {
+			contradicted = own.Revision // the snapshot shows a successor
+		}
 		ok = f.answering && f.local.Role == election.RolePrimary && f.local.Server == election.ServerRunning && f.state == "" &&
 			f.sync.gate.passed
 		notBefore = f.sync.notBefore
@@ -295,7 +310,8 @@ func (a *Agent) refreshLeaderUntil() {
 	}
 	m := a.margin()
 	until := min(own.DemoteAt(m), st.Token.Until-m)
-	if set, silence, ok := a.takeoverSet(); ok {
+	sets, silence := a.takeoverSets()
+	for _, set := range sets {
 		until = min(until, seenUntil(own, a.hearing.reached(set, own.Revision), silence))
 	}
 	if left := notBefore - Now(); left > 0 {

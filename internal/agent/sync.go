@@ -22,8 +22,11 @@ type syncFacts struct {
 	// notBefore is when this member, which took over by votes, may first show itself as the leader: by
 	// then the one it replaced has stopped doing so (safety review, hole 12).
 	notBefore election.Instant
-	// changing: a change of the setting was decided on and has not ended yet.
-	changing bool
+	// changing is the setting that was decided on last, while that change has not ended yet.
+	changing *election.SyncSetting
+	// copies are the standbys of the setting that was last proven, with the copies of the data that they
+	// had before the barrier was read.
+	copies []election.Voter
 	// prepared is the life of the standby that is known to have loaded a setting that is not empty.
 	prepared serverLife
 	// unsure: such a takeover was sent, and it is not known whether it was carried out.
@@ -70,9 +73,9 @@ func (a *Agent) changeSync(ctx context.Context, v election.View, setting electio
 	if _, busy := a.inflight.Load(setSyncKey); busy {
 		return
 	}
-	a.facts.with(func(f *facts) { f.sync.changing = true })
+	a.facts.with(func(f *facts) { f.sync.changing = &setting })
 	a.once(ctx, setSyncKey, setSyncTime, func(ctx context.Context) error {
-		defer a.facts.with(func(f *facts) { f.sync.changing = false })
+		defer a.facts.with(func(f *facts) { f.sync.changing = nil })
 		return a.setSync(ctx, v, setting)
 	})
 }
@@ -81,7 +84,9 @@ func (a *Agent) changeSync(ctx context.Context, v election.View, setting electio
 // is not proven is asked for again. A setting that was decided on from another sync key is not made.
 func (a *Agent) setSync(ctx context.Context, v election.View, setting election.SyncSetting) error {
 	old := false
+	var copies []election.Voter
 	a.facts.with(func(f *facts) {
+		copies = copiesOf(setting, f.cluster)
 		old = f.cluster.Sync.ModRevision != v.Store.Cluster.Sync.ModRevision || f.syncWrite != v.Store.SyncWrite
 	})
 	if old {
@@ -92,7 +97,7 @@ func (a *Agent) setSync(ctx context.Context, v election.View, setting election.S
 		return fmt.Errorf("set synchronous standbys: %w", err)
 	}
 	if res.InForce {
-		a.log.Info("synchronous standbys set", zap.Stringer("setting", setting), zap.Stringer("barrier", res.Barrier))
+		a.facts.with(func(f *facts) { f.sync.copies = copies })
 	} else if res.Why != "" {
 		a.why.result("set synchronous standbys: not proven yet: " + res.Why)
 	}
@@ -104,20 +109,50 @@ func (a *Agent) setSync(ctx context.Context, v election.View, setting election.S
 	return nil
 }
 
-// writeSync changes or removes the sync key. From before the sending on it is a fact that the key may change
+// overlay takes back what a change under way makes uncertain. While another setting is on its way to the
+// files nothing is known: it may be the one in force at any moment.
+func (s *syncFacts) overlay(l *election.LocalSync) {
+	if l.InForce {
+		l.Copies = s.copies
+	}
+	if s.changing == nil {
+		return
+	}
+	l.Known = l.Known && s.changing.Equal(l.Setting)
+	l.InForce = false
+}
+
+// copiesOf names the standbys of a setting with the copies of the data that their member keys show. One
+// that is restored keeps its name, but what it acknowledged before is not in its new copy.
+func copiesOf(s election.SyncSetting, c election.Cluster) []election.Voter {
+	out := make([]election.Voter, 0, len(s.Names))
+	for _, name := range s.Names {
+		m, _ := c.Member(name)
+		out = append(out, election.Voter{Name: name, Data: m.DataID})
+	}
+	return out
+}
+
+// writeSync changes the sync key, or removes it if state is nil. From before the sending on it is a fact that the key may change
 // any moment: until the snapshot shows another, no setting may rest on what it shows now. One that
 // was certainly not carried out is forgotten again, unless an earlier one like it may still be.
-func (a *Agent) writeSync(ctx context.Context, v election.View, txn dcs.Txn) {
+func (a *Agent) writeSync(ctx context.Context, v election.View, state *election.SyncState) {
 	const key = "write the sync key"
 	if _, busy := a.inflight.Load(key); busy || a.echo.awaits(key, v.Store.Cluster.Revision) {
 		return
 	}
-	next := election.SyncWrite{Sent: true, Over: v.Store.Cluster.Sync.ModRevision}
+	own, over := v.Own.Revision, v.Store.Cluster.Sync.ModRevision
+	txn, sent := dcs.DeleteSync(own, over), election.SyncState{}
+	if state != nil {
+		txn, sent = dcs.WriteSync(own, over, *state), *state
+	}
+	next := election.SyncWrite{Sent: true, Over: over}
 	fresh := false
 	a.facts.with(func(f *facts) {
 		fresh = f.syncWrite != next
-		f.syncWrite = next
+		f.syncWrite, f.syncSent = next, sent
 	})
+	a.refreshLeaderUntil()
 	a.once(ctx, key, storeCall, func(ctx context.Context) error {
 		res, err := a.store.Apply(ctx, txn)
 		if fresh && errors.Is(err, dcs.ErrUnavailable) {

@@ -142,3 +142,51 @@ func TestReplicasLeaveOutALeftover(t *testing.T) {
 		t.Errorf("last seen: %s", diff)
 	}
 }
+
+// While another setting is on its way to the files, nothing may be concluded from the one that is there.
+func TestAChangeUnderWayIsUncertain(t *testing.T) {
+	have := election.LocalSync{
+		Known: true, InForce: true, Barrier: 100, Setting: election.SyncSetting{Any: true, Wait: 1, Names: []string{"b", "c"}},
+	}
+	other, same := election.SyncSetting{}, have.Setting
+	copies := []election.Voter{{Name: "b", Data: "db"}, {Name: "c", Data: "dc"}}
+	for _, r := range []struct {
+		name           string
+		changing       *election.SyncSetting
+		known, inForce bool
+	}{
+		{"no change", nil, true, true},
+		{"another setting", &other, false, false},
+		{"the same setting, proven anew", &same, true, false},
+	} {
+		s, l := syncFacts{changing: r.changing, copies: copies}, have
+		s.overlay(&l)
+		if l.Known != r.known || l.InForce != r.inForce {
+			t.Errorf("%s: known %t, in force %t, want %t and %t", r.name, l.Known, l.InForce, r.known, r.inForce)
+		}
+		if diff := cmp.Diff(copies, l.Copies); r.inForce && diff != "" {
+			t.Errorf("%s: %s", r.name, diff)
+		}
+	}
+}
+
+// A member that joined the set during the round promised nothing.
+func TestARoundCountsOnlyIfAllWereAsked(t *testing.T) {
+	b, c := election.FailsafeMember{Name: "b", APIURL: "http://b"}, election.FailsafeMember{Name: "c", APIURL: "http://c"}
+	moved := election.FailsafeMember{Name: "b", APIURL: "http://elsewhere"}
+	for _, r := range []struct {
+		name       string
+		now, asked []election.FailsafeMember
+		all        bool
+	}{
+		{"the same", []election.FailsafeMember{b, c}, []election.FailsafeMember{b, c}, true},
+		{"one left", []election.FailsafeMember{b}, []election.FailsafeMember{b, c}, true},
+		{"nobody else", nil, nil, true},
+		{"one joined", []election.FailsafeMember{b, c}, []election.FailsafeMember{b}, false},
+		{"one moved", []election.FailsafeMember{moved}, []election.FailsafeMember{b}, false},
+	} {
+		if why := notAsked(r.now, r.asked); (why == "") != r.all {
+			t.Errorf("%s: %q", r.name, why)
+		}
+	}
+}

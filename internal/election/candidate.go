@@ -69,7 +69,10 @@ func CannotLead(v View) string {
 	if v.Local.Server != ServerRunning || v.Local.Role != RoleStandby {
 		return ""
 	}
-	return ineligible(&v)
+	if why := ineligible(&v); why != "" {
+		return why
+	}
+	return votesNeeded(&v)
 }
 
 func recentFailure(v *View, kind JobKind) bool {
@@ -209,6 +212,13 @@ func better(v *View) string {
 // beyond any reserved before (safety review, hole 10).
 func nextReign(v *View) Reign {
 	prev := v.Store.Cluster.Reign
+	if v.Local.Timeline == 0 {
+		// Its holder puts a deleted key back while its server is on its way: the server's timeline is one
+		// of those that its reign already names.
+		prev.Epoch++
+		prev.Holder, prev.Lease, prev.ModRevision, prev.TTL = v.Self.Name, v.Lease, 0, 0
+		return prev
+	}
 	return Reign{
 		Epoch:          prev.Epoch + 1,
 		Holder:         v.Self.Name,

@@ -115,6 +115,8 @@ func systemMismatch(v *View) Plan {
 		p.Actions = []Action{ReleaseLeader{Why: "system identifier mismatch"}}
 	case v.Local.Server != ServerDown && v.Local.Server != ServerUnknown && v.Local.Role == RolePrimary:
 		p.Actions = []Action{Demote{Why: "system identifier mismatch"}}
+	case v.Own.Held() && v.Local.Server == ServerRunning && v.Local.Role == RoleStandby:
+		p.Actions = []Action{StopServer{Fast: true, ReleaseAfter: true}} // a standby: the key is for another
 	}
 	return p
 }

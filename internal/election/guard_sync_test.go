@@ -35,6 +35,10 @@ func TestGuardRefusesWhatCostsACommit(t *testing.T) {
 		want   string
 	}{
 		{"a set before its barrier (B3)", syncLeader, one(setOf(1, "b", "c")), func(v *View) { publish(v, syncOf()); v.Local.Sync.Barrier = 101 }, nil, "miss"},
+		{"a set by a barrier that was read for another copy (hole 9)", syncLeader, one(setOf(1, "b", "c")), func(v *View) {
+			publish(v, syncOf())
+			v.Local.Sync.Copies = []Voter{{"b", "old"}, {"c", "old"}}
+		}, nil, "miss"},
 		{"a set whose setting is not proven", syncLeader, one(setOf(1, "b", "c")), func(v *View) { publish(v, syncOf()); v.Local.Sync.InForce = false }, nil, "not proven"},
 		{"a set replaced in one step (B14)", syncLeader, one(setOf(1, "b", "c"), setOf(1, "b")), same, one(setOf(1, "b")), "miss"},
 		{"fewer votes than the setting needs (B20)", syncLeader, one(setOf(1, "b", "c")), same, one(inheriting(1, "b", "c")), "miss"},

@@ -32,6 +32,14 @@ func blockRows() []row {
 			want: []Action{ReleaseLeader{Why: "system identifier mismatch"}},
 		},
 		{
+			name: "the key of a leader of another system that is a standby is given up", view: healthyLeader(), rule: "system.mismatch", trouble: true,
+			with: func(v *View) {
+				other(v)
+				v.Local.Role, v.Local.Signal = RoleStandby, true
+			},
+			want: []Action{StopServer{Fast: true, ReleaseAfter: true}},
+		},
+		{
 			name: "a paused primary of another system is left as it is", view: healthyLeader(), rule: "system.mismatch", trouble: true,
 			with: func(v *View) { other(v); v.Policy.Pause = true },
 		},
@@ -218,6 +226,17 @@ func titleRows() []row {
 			name: "the holder puts its deleted key back", view: healthyLeader(), rule: "title.vanished", trouble: true, with: vanished,
 			want: []Action{AcquireLeader{Reign: Reign{
 				Epoch: 2, Holder: "a", ParentTimeline: 1, NextTimeline: 2, LSN: 100, Lease: leaseOf("a"),
+			}}},
+		},
+		{
+			name: "a key put back while the server starts keeps the timelines of its reign", view: healthyLeader(), rule: "title.vanished", trouble: true,
+			with: func(v *View) {
+				vanished(v)
+				v.Local.Server, v.Local.Timeline = ServerStarting, 0
+				v.Store.Cluster.Reign.ParentTimeline, v.Store.Cluster.Reign.NextTimeline, v.Store.Cluster.Reign.LSN = 4, 6, 77
+			},
+			want: []Action{AcquireLeader{Reign: Reign{
+				Epoch: 2, Holder: "a", ParentTimeline: 4, NextTimeline: 6, LSN: 77, Lease: leaseOf("a"),
 			}}},
 		},
 		{

@@ -193,7 +193,7 @@ func TestNoAcknowledgedCommitIsLostByAChangeOfTheSet(t *testing.T) {
 func TestDeliberateBugsLoseACommit(t *testing.T) {
 	for bug, guarded := range map[worldBug]bool{
 		bugNoBarrier: false, bugEmptyPromote: true, bugSetFirst: true, bugOneStep: true, bugNotInForce: false, bugNotBest: false,
-		bugFromConfig: false, bugLastSetOnly: false, bugNoInherit: false, bugOtherCopy: false, bugRecompute: true, bugUnsettled: false, bugDeadBranch: false, bugOldBarrier: false,
+		bugFromConfig: false, bugLastSetOnly: false, bugNoInherit: false, bugOtherCopy: false, bugRecompute: true, bugUnsettled: false, bugDeadBranch: false,
 	} {
 		t.Run(string(bug), func(t *testing.T) {
 			t.Parallel()

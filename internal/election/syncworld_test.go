@@ -69,7 +69,6 @@ const (
 	bugOtherCopy    worldBug = "B11: the vote of another copy of the data counts"
 	bugDeadBranch   worldBug = "hole 17: the highest timeline wins, whatever branch it is"
 	bugUnsettled    worldBug = "B21: a write of unknown outcome counts as not done"
-	bugOldBarrier   worldBug = "hole 9: a barrier counts for another copy than it was read for"
 	bugRecompute    worldBug = "a new reign waits for fewer than it published"
 )
 
@@ -126,9 +125,6 @@ func (w *syncWorld) view(n *worldNode) View {
 	c.Leader = Leader{Present: true, Name: w.leader.name, ModRevision: leaderRev, Lease: leaseOf(w.leader.name)}
 	c.Reign = Reign{Epoch: w.epoch, Holder: w.leader.name, ModRevision: leaderRev, Lease: leaseOf(w.leader.name), ParentTimeline: w.parent, NextTimeline: Timeline(w.epoch)}
 	c.Sync, c.Members = w.seen, nil
-	if w.bug == bugOldBarrier {
-		v.Local.Sync.Copies = nil
-	}
 	if w.bug != bugUnsettled {
 		v.Store.SyncWrite = w.unsettled
 	}

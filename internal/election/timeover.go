@@ -41,14 +41,24 @@ func cannotBeAhead(v *View, p Probe) bool {
 // timeBarred says why this member must not take the vacant key of a synchronous cluster without votes;
 // empty: it may, or the cluster is not synchronous.
 func timeBarred(v *View) string {
-	s := v.Store.Cluster.Sync
-	switch {
-	case !s.Active() || byHand(v) || ownCopyLed(v) || holdsFinalCheckpoint(v):
+	if !v.Store.Cluster.Sync.Active() || byHand(v) || ownCopyLed(v) || holdsFinalCheckpoint(v) {
 		return ""
-	case s.Electorate != nil && !v.Policy.Sync.TimeOnly && !v.Store.Vacancy.Replaced:
-		return "the cluster is synchronous: its next leader needs the votes of frozen members, or is the copy that led last"
+	}
+	if why := votesNeeded(v); why != "" {
+		return why
 	}
 	return tooFewHeard(v)
+}
+
+// votesNeeded is why this member cannot take the key by time, whatever the others say; empty: it may be
+// that it can.
+func votesNeeded(v *View) string {
+	s := v.Store.Cluster.Sync
+	if !s.Active() || s.Electorate == nil || byHand(v) || ownCopyLed(v) || holdsFinalCheckpoint(v) ||
+		v.Policy.Sync.TimeOnly || v.Store.Vacancy.Replaced {
+		return ""
+	}
+	return "the cluster is synchronous: its next leader needs the votes of frozen members, or is the copy that led last"
 }
 
 // tooFewHeard says why the members that answered are too few to be sure that this one holds every commit

@@ -40,16 +40,7 @@ func TestLossOfEtcd(t *testing.T) {
 		s.judge(nothingLost, fault, w, nil)
 	})
 	s.chapter("its majority, for longer, with failsafe mode off: read only until it is back", func(s *story) {
-		s.patch(map[string]any{"failsafe_mode": false})
-		s.ok(s.WaitFor(s.ctx, noticeTime, "failsafe mode to be off everywhere", func(ctx context.Context) (bool, string) {
-			for _, m := range s.Members {
-				answer, err := m.HTTP(ctx, "GET", "/metrics", nil)
-				if err != nil || !failsafeOff.MatchString(answer.Body) {
-					return false, fmt.Sprint(m.Name, err)
-				}
-			}
-			return true, ""
-		}))
+		s.failsafeOff()
 		w := s.load(cluster.WriterOptions{})
 		witness := s.witness()
 		fault := cluster.Mono()
@@ -70,6 +61,21 @@ func TestLossOfEtcd(t *testing.T) {
 		s.outage(w, fault)
 		s.judge(nothingLost, fault, w, witness)
 	})
+}
+
+// failsafeOff switches failsafe mode off and waits until every member knows.
+func (s *story) failsafeOff() {
+	s.Helper()
+	s.patch(map[string]any{"failsafe_mode": false})
+	s.ok(s.WaitFor(s.ctx, noticeTime, "failsafe mode to be off everywhere", func(ctx context.Context) (bool, string) {
+		for _, m := range s.Members {
+			answer, err := m.HTTP(ctx, "GET", "/metrics", nil)
+			if err != nil || !failsafeOff.MatchString(answer.Body) {
+				return false, fmt.Sprint(m.Name, err)
+			}
+		}
+		return true, ""
+	}))
 }
 
 // undisturbed checks for a while that the primary stays and no write fails.

@@ -16,7 +16,17 @@ func TestPartitionsInAsynchronousMode(t *testing.T) {
 	t.Parallel()
 	s := begin(t, cluster.Options{Network: cluster.Namespaces, HAProxy: true, TTL: 5 * time.Second})
 	s.chapter("from everyone", func(s *story) { s.cutFromEveryone(tailLost) })
-	s.chapter("from etcd alone: it cannot prove that it leads, so another one does", func(s *story) {
+	s.chapter("from etcd alone: every member promises it not to race, so it leads on", func(s *story) {
+		w := s.load(cluster.WriterOptions{})
+		old := s.settle()
+		fault := cluster.Mono()
+		s.ok(old.Partition(s.ctx, cluster.FromEtcd))
+		s.undisturbed(w, old, fault, 2*s.Options.TTL)
+		s.ok(old.Heal(s.ctx))
+		s.judge(nothingLost, fault, w, nil)
+	})
+	s.chapter("from etcd alone, failsafe mode off: it cannot prove that it leads, so another one does", func(s *story) {
+		s.failsafeOff()
 		w := s.load(cluster.WriterOptions{})
 		witness := s.witness()
 		old := s.settle()

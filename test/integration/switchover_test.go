@@ -117,10 +117,11 @@ func TestSwitchovers(t *testing.T) {
 // post sends a request to the primary's agent and checks code and text of the answer.
 func (s *story) post(path string, body map[string]any, code int, text string) {
 	s.Helper()
-	primary := s.Primary(s.ctx)
-	if primary == nil {
-		s.Fatal("no primary to ask")
-	}
+	var primary *cluster.Member
+	s.ok(s.WaitFor(s.ctx, noticeTime, "a primary to ask", func(ctx context.Context) (bool, string) {
+		primary = s.Primary(ctx)
+		return primary != nil, "none"
+	}))
 	answer, err := primary.HTTP(s.ctx, http.MethodPost, path, body)
 	s.ok(err)
 	if answer.Code != code || !strings.Contains(answer.Body, text) {

@@ -113,7 +113,7 @@ func (r *relay) pass(ctx context.Context, from io.Reader, to io.Writer) {
 // relayBase is the first port of the relays on each member's own loopback interface.
 const relayBase = 23790
 
-// relayEtcd is the list of etcd addresses for the members' configuration: their relays.
+// relayAddresses is the list of etcd addresses for the members' configuration: their relays.
 func relayAddresses(etcd int) []string {
 	var out []string
 	for i := range etcd {

@@ -69,7 +69,7 @@ func (sc *scene) role(m *cluster.Member) string {
 	return "standby " + m.Name
 }
 
-// longerThan: the fault outlasts what the cluster sits out without moving the primary.
+// outlasts: the fault lasts longer than what the cluster sits out without moving the primary.
 func (sc *scene) outlasts() bool { return sc.hold > sc.s.o.ttl/4 }
 
 // synchronous: the members watch each other, and act without waiting for the lease.

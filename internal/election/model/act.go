@@ -266,6 +266,9 @@ func (w *world) send(s *State, i int, t ref) {
 		m.racing = 1
 	}
 	if tx.kind == txnVote {
+		if !w.spend(s, budVote) {
+			return
+		}
 		m.voteSent = 1
 	}
 	if over := w.content(m.snap).sync.seen(); tx.kind == txnSync && (m.writing == 0 || m.over != over) {

@@ -1,38 +1,10 @@
 package model
 
 import (
-	"maps"
 	"os"
 	"strconv"
 	"testing"
-
-	"github.com/pgha/pgha/internal/election"
 )
-
-// async is a world without synchronous replication, in which time decides.
-func async(members int, left map[budget]int) Config {
-	return with(Config{Name: "async", Members: members, Clock: true}, left)
-}
-
-// quorum is a world in which commits wait for any wait of the standbys. No time passes in it.
-func quorum(members, wait int, left map[budget]int) Config {
-	return with(Config{Name: "quorum", Members: members, Mode: election.SyncQuorum, Nodes: wait}, left)
-}
-
-func failsafe(members int, left map[budget]int) Config {
-	return async(members, left).but(func(c *Config) { c.Failsafe = true })
-}
-
-func with(c Config, left map[budget]int) Config {
-	c.Left = map[budget]int{budReigns: 1}
-	maps.Copy(c.Left, left)
-	return c
-}
-
-func (c Config) but(change func(*Config)) Config {
-	change(&c)
-	return c
-}
 
 type bugCase struct {
 	name string
@@ -58,7 +30,7 @@ func bugCases() []bugCase {
 		{"B10 voted before the walreceiver stopped", BugVoteBeforeStopped, quorum(3, 1, oneTakeover), lost},
 		{"B11 a fresh copy under the old name", BugSameData, quorum(3, 1, map[budget]int{budCommit: 1, budFreeze: 2, budReclone: 1}).but(func(c *Config) { c.OldCopies = true }), lost},
 		{"B11 a clone while a vote is on its way", BugCloneKeepsVote, quorum(3, 1, map[budget]int{budCommit: 1, budFreeze: 2, budReclone: 1}), lost},
-		{"B12 twin timelines, told apart by number only", BugTwinTimelines, async(2, map[budget]int{budReigns: 2, budSilent: 2, budCommit: 1}).but(func(c *Config) { c.Prompt, c.NoRenew = true, true }), []violation{violDivergence}},
+		{"B12 twin timelines, told apart by number only", BugTwinTimelines, async(2, map[budget]int{budReigns: 2, budSilent: 2, budCommit: 1}).but(func(c *Config) { c.Prompt, c.NoRenew, c.Tail = true, true, true }), []violation{violDivergence}},
 		{"B11 a copy replaced without a new barrier", BugOldBarrier, quorum(3, 1, map[budget]int{budCommit: 1, budReclone: 1}).but(func(c *Config) { c.OldCopies = true }), lost},
 		{"B13 loosened before it was published", BugLoosenFirst, quorum(2, 1, map[budget]int{budCut: 1, budAbsent: 1}), []violation{violQuorum}},
 		{"B13 in force because it was written", BugShowIsForce, quorum(3, 1, map[budget]int{budNoSync: 1}), []violation{violQuorum}},
@@ -69,7 +41,7 @@ func bugCases() []bugCase {
 		{"B16 a promise forgotten", BugPromiseForgotten, failsafe(2, map[budget]int{budAgentKill: 1, budRounds: 2, budSilent: 1}), []violation{violEarlyAcquire, violTwoWriters}},
 		{"B17 handed over before the candidate had everything", BugHandOverEarly, async(2, map[budget]int{budSwitchover: 1, budCommit: 1}), []violation{violHandOver}},
 		{"B18 a winner that holds less", BugWinnerBehind, quorum(3, 1, oneTakeover), lost},
-		{"B19 the archive read too early", BugRestoreEarly, quorum(3, 1, map[budget]int{budCommit: 1, budFreeze: 2, budArchive: 1}).but(func(c *Config) { c.Dead, c.Prompt = 1, true }), []violation{violRestored}},
+		{"B19 the archive read too early", BugRestoreEarly, quorum(3, 1, map[budget]int{budCommit: 1, budFreeze: 2, budArchive: 1}).but(func(c *Config) { c.Dead, c.Prompt, c.Tail = 1, true, true }), []violation{violRestored}},
 		{"B20 the quorum by the configuration", BugQuorumByConfig, quorum(3, 1, oneTakeover), lost},
 		{"B21 thawed by an unknown outcome", BugUnknownThaws, quorum(3, 1, map[budget]int{budCommit: 1, budFreeze: 2, budUnknown: 1}), lost},
 		{"B21 a hand-over of unknown outcome", BugUnknownFails, async(2, map[budget]int{budSwitchover: 1, budUnknown: 1}), []violation{violDown, violTwoWriters, violEarlyAcquire}},

@@ -179,8 +179,8 @@ func (w *world) checkDone(s *State, t *transaction) {
 	if !w.sync() && t.kind == txnAcquire {
 		return // bounded loss is what the asynchronous mode promises
 	}
-	if s.m[holder].wal.n == 0 {
-		return // its disk was replaced meanwhile: it has nothing to serve, and gives the key up
+	if k := &w.content(s.store).sync; s.m[holder].wal.n == 0 || k.has != 0 && k.data != s.m[holder].data {
+		return // its disk was replaced since it asked: whether it serves all the same is checked on its own
 	}
 	for c := range s.commits {
 		if s.commits[c].state == commitAcked && s.m[holder].wal.position(c) == 0 {

@@ -24,10 +24,9 @@ type Result struct {
 	// Clipped counts what the world's own bounds cut off, by kind.
 	Clipped map[string]int
 	// Violation that was found, with the shortest way to it. Zero: none.
-	Violation    violation
-	Trace        []step
-	kinds, fresh [numSteps]int
-	world        *world
+	Violation violation
+	Trace     []step
+	world     *world
 }
 
 // walker is a breadth-first walk: the first violation that it meets is one with a shortest trace.
@@ -91,9 +90,12 @@ type node struct {
 
 // Explore walks a world breadth first until it is exhausted, a violation is met, or the bound on
 // states is reached.
-func Explore(cfg Config) Result { return explore(cfg, nil) }
+func Explore(cfg Config) Result {
+	r, _ := exploreWith(cfg, nil)
+	return r
+}
 
-func explore(cfg Config, g *graph) Result {
+func exploreWith(cfg Config, g *graph) (Result, *walker) {
 	w := newWorld(cfg)
 	x := newWalker(w)
 	x.edges = g
@@ -124,7 +126,7 @@ func explore(cfg Config, g *graph) Result {
 		r.Complete = len(next) == 0
 	}
 	r.States, r.Decides, r.Plans, r.Contents, r.Rules = len(x.parent), w.decides, len(w.plans), len(w.contents)-1, len(w.rules)
-	return r
+	return r, x
 }
 
 func (x *walker) expand(at *node, r *Result, next *[]node) {
@@ -134,11 +136,7 @@ func (x *walker) expand(at *node, r *Result, next *[]node) {
 			return
 		}
 		r.Transitions++
-		r.kinds[t.kind]++
 		id, isNew := x.add(s, at.id, t)
-		if isNew {
-			r.fresh[t.kind]++
-		}
 		x.edges.add(at.id, id, t)
 		if !isNew {
 			return
@@ -147,9 +145,6 @@ func (x *walker) expand(at *node, r *Result, next *[]node) {
 			r.Violation, r.Trace = v, x.trace(id)
 			r.Depth = len(r.Trace)
 			return
-		}
-		if debugVisit != nil {
-			debugVisit(s)
 		}
 		*next = append(*next, node{id, *s})
 	})
@@ -198,7 +193,7 @@ func (c Config) Key() string {
 	for _, x := range []struct {
 		on   bool
 		name string
-	}{{c.Clock, "time"}, {c.Split, "late answers"}, {c.Failsafe, "failsafe"}, {c.ClockStops, "clocks stop"}, {c.Strict, "strict"}, {c.Prompt, "prompt watches"}, {c.NoRenew, "no renewals"}, {c.OldCopies, "old copies"}, {c.Dead != 0, "dead agents"}} {
+	}{{c.Clock, "time"}, {c.Split, "late answers"}, {c.Failsafe, "failsafe"}, {c.ClockStops, "clocks stop"}, {c.Strict, "strict"}, {c.Prompt, "prompt watches"}, {c.NoRenew, "no renewals"}, {c.Tail, "rejoining"}, {c.OldCopies, "old copies"}, {c.Dead != 0, "dead agents"}} {
 		if x.on {
 			extra += ", " + x.name
 		}
@@ -216,5 +211,3 @@ func (c Config) Bounds() string {
 	}
 	return strings.Join(parts, ", ")
 }
-
-var debugVisit func(*State)

@@ -342,6 +342,7 @@ const (
 	budAbsent
 	budArchive
 	budRounds
+	budVote
 	numBudgets
 )
 
@@ -349,7 +350,7 @@ func (b budget) String() string {
 	return [...]string{
 		"commits", "agent restarts", "server crashes", "unknown outcomes", "node freezes",
 		"replication cuts", "switchovers", "failovers by hand", "deleted leader keys", "doubled nodes", "re-clones",
-		"freezes for a vote", "changes of the leader", "unanswered probes", "changes of the set", "voters given up", "records from the archive", "rounds of promises",
+		"freezes for a vote", "changes of the leader", "unanswered probes", "changes of the set", "voters given up", "records from the archive", "rounds of promises", "votes",
 	}[b]
 }
 

@@ -124,6 +124,10 @@ func (x *walk) agentSteps(i int) {
 		}
 		return
 	}
+	if w.retired(x.s, i) {
+		x.requestSteps(i)
+		return
+	}
 	for _, sight := range w.sights(x.s, i) {
 		x.do(stDecide, i, int(sight), func(s *State) bool { return w.decide(s, i, sight) })
 		if m.snap != x.s.store {
@@ -160,6 +164,12 @@ func (x *walk) agentSteps(i int) {
 			return true
 		})
 	}
+}
+
+// retired says that a member has no part any more in what the bounds leave.
+func (w *world) retired(s *State, i int) bool {
+	most := w.cfg.Left[budReigns]
+	return !w.cfg.Tail && most > 0 && s.left[budReigns] == 0 && int(w.content(s.store).leader.name) != i+1
 }
 
 func (x *walk) requestSteps(i int) {

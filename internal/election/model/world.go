@@ -30,6 +30,9 @@ type Config struct {
 	Failsafe bool
 	// ClockStops: a node that stands still has a clock that stands still as well, as under a hypervisor.
 	ClockStops bool
+	// Tail: what the others do after the last change of the leader that the bounds allow (they rejoin) is
+	// walked as well. Without it only the last holder acts from then on, and whoever is a primary still.
+	Tail bool
 	// OldCopies: a disk that is replaced may also come back with an old copy of the data.
 	OldCopies bool
 	// Prompt: watches never lag. NoRenew: no title is ever proven again. Dead: the members, by bit, whose
@@ -207,6 +210,9 @@ func (w *world) first() State {
 	}
 	for b, n := range w.cfg.Left {
 		s.left[b] = uint8(n)
+	}
+	if _, set := w.cfg.Left[budVote]; !set {
+		s.left[budVote] = s.left[budFreeze] // one for each freeze
 	}
 	return s
 }

@@ -1,0 +1,36 @@
+package model
+
+import "testing"
+
+// liveWorlds are small enough to be walked to their ends.
+func liveWorlds() []Config {
+	return []Config{
+		async(2, map[budget]int{budServerCrash: 1}),
+		quorum(2, 1, map[budget]int{budCommit: 1, budCut: 1, budAbsent: 1}),
+		quorum(3, 1, map[budget]int{budNoSync: 2, budCommit: 1}),
+		quorum(3, 2, map[budget]int{budFreeze: 1}),
+	}
+}
+
+// From everywhere the cluster can come back to one primary that everybody follows.
+func TestEveryStateCanBecomeAGoodOne(t *testing.T) {
+	for _, c := range liveWorlds() {
+		c.Name = c.Key()
+		t.Run(c.Name, func(t *testing.T) {
+			c.MaxStates, c.Tail = 300_000, true
+			l := ExploreLiveness(c, led)
+			t.Log(l)
+			switch {
+			case l.Violation != violNone:
+				t.Fatal(l.Story())
+			case !l.Complete:
+				t.Fatal("not walked to its end: this says nothing")
+			case l.Good == 0:
+				t.Fatal("no good state at all")
+			case l.Bad > 0:
+				l.Trace = l.Stuck
+				t.Fatal("from here no good state can be reached: " + l.Story())
+			}
+		})
+	}
+}

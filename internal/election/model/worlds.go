@@ -1,0 +1,99 @@
+package model
+
+import (
+	"maps"
+
+	"github.com/pgha/pgha/internal/election"
+)
+
+// async is a world without synchronous replication, in which time decides.
+func async(members int, left map[budget]int) Config {
+	return with(Config{Members: members, Clock: true}, left)
+}
+
+// quorum is a world in which commits wait for any wait of the standbys. No time passes in it.
+func quorum(members, wait int, left map[budget]int) Config {
+	return with(Config{Members: members, Mode: election.SyncQuorum, Nodes: wait}, left)
+}
+
+// chosen is a world in which commits wait for all of a few chosen standbys.
+func chosen(members, wait int, left map[budget]int) Config {
+	return quorum(members, wait, left).but(func(c *Config) { c.Mode = election.SyncOn })
+}
+
+// failsafe is an asynchronous world in which a leader lives on by promises.
+func failsafe(members int, left map[budget]int) Config {
+	return async(members, left).but(func(c *Config) { c.Failsafe = true })
+}
+
+func with(c Config, left map[budget]int) Config {
+	c.Left = map[budget]int{budReigns: 1}
+	maps.Copy(c.Left, left)
+	return c
+}
+
+func (c Config) but(change func(*Config)) Config {
+	change(&c)
+	c.Name = c.Key()
+	return c
+}
+
+// Worlds are those that the safety argument asks for. Each is walked as far as there is room.
+func Worlds() []Config {
+	tail := func(c *Config) { c.Tail = true }
+	time := func(c *Config) { c.Clock = true }
+	all := []Config{
+		// Votes, each against each, with nothing else going wrong.
+		quorum(2, 1, map[budget]int{budCommit: 3, budFreeze: 2, budReigns: 2, budAgentKill: 1}).but(tail),
+		quorum(3, 2, map[budget]int{budFreeze: 1}).but(tail),
+		quorum(3, 1, map[budget]int{budCommit: 1, budFreeze: 2}),
+		quorum(3, 2, map[budget]int{budCommit: 1, budFreeze: 2}),
+		chosen(3, 1, map[budget]int{budCommit: 1, budFreeze: 2}),
+		quorum(4, 2, map[budget]int{budFreeze: 2}),
+		// One fault of each kind on top.
+		quorum(3, 1, map[budget]int{budCommit: 1, budFreeze: 2, budUnknown: 1}),
+		quorum(3, 1, map[budget]int{budCommit: 1, budFreeze: 2, budAgentKill: 1}),
+		quorum(3, 1, map[budget]int{budCommit: 1, budFreeze: 2, budServerCrash: 1}),
+		quorum(3, 1, map[budget]int{budCommit: 1, budFreeze: 2, budFreezeNode: 1}),
+		quorum(3, 1, map[budget]int{budCommit: 1, budFreeze: 2, budReclone: 1}).but(func(c *Config) { c.OldCopies = true }),
+		quorum(3, 1, map[budget]int{budCommit: 1, budFreeze: 3}),
+		quorum(3, 2, map[budget]int{budCommit: 1, budFreeze: 1, budUnknown: 1}),
+		quorum(3, 2, map[budget]int{budCommit: 1, budFreeze: 1, budAgentKill: 1}),
+		quorum(3, 2, map[budget]int{budCommit: 1, budFreeze: 1, budServerCrash: 1}),
+		// Two takeovers one after the other; the second needs what the first inherited.
+		quorum(3, 2, map[budget]int{budCommit: 1, budFreeze: 2, budReigns: 2}),
+		quorum(3, 1, map[budget]int{budCommit: 2, budFreeze: 4, budReigns: 2}),
+		// Three commits.
+		quorum(3, 1, map[budget]int{budCommit: 3, budFreeze: 2}),
+		// The set changes: members come and go, the mode is not strict, or strict.
+		quorum(3, 1, map[budget]int{budNoSync: 2, budCommit: 1}).but(tail),
+		quorum(3, 1, map[budget]int{budNoSync: 2, budUnknown: 1, budCommit: 1}).but(tail),
+		quorum(3, 1, map[budget]int{budNoSync: 1, budAgentKill: 1, budCommit: 1}).but(tail),
+		quorum(3, 1, map[budget]int{budNoSync: 1, budFreeze: 2}),
+		quorum(3, 1, map[budget]int{budCut: 2, budAbsent: 2, budCommit: 1}).but(tail),
+		chosen(3, 1, map[budget]int{budCut: 1, budAbsent: 1, budCommit: 1, budFreeze: 1}),
+		chosen(3, 1, map[budget]int{budCut: 2, budAbsent: 2, budCommit: 1}).but(func(c *Config) { c.Strict, c.Tail = true, true }),
+		// Switchover against takeover and failover, with time.
+		quorum(3, 2, map[budget]int{budSwitchover: 1, budFreeze: 1}),
+		quorum(2, 1, map[budget]int{budSwitchover: 1, budFreeze: 1, budCommit: 1}).but(time),
+		quorum(2, 1, map[budget]int{budFreeze: 1, budCommit: 1, budFreezeNode: 1}).but(func(c *Config) { c.Clock, c.ClockStops = true, true }),
+		// The asynchronous world.
+		async(2, map[budget]int{budServerCrash: 1, budSilent: 1}).but(tail),
+		async(2, map[budget]int{budReigns: 2, budSilent: 1}),
+		async(2, map[budget]int{budAgentKill: 1, budSilent: 1}),
+		async(2, map[budget]int{budDelete: 1, budSilent: 1}).but(func(c *Config) { c.Split = true }),
+		async(2, map[budget]int{budGhost: 1, budSilent: 1}),
+		async(2, map[budget]int{budFreezeNode: 1, budSilent: 1}),
+		async(2, map[budget]int{budSwitchover: 1, budCommit: 1}),
+		async(2, map[budget]int{budSwitchover: 1, budUnknown: 1, budAgentKill: 1}),
+		async(2, map[budget]int{budSwitchover: 1, budFailover: 1}),
+		async(3, map[budget]int{budSilent: 1}),
+		async(3, map[budget]int{budSwitchover: 1}),
+		failsafe(2, map[budget]int{budRounds: 2, budSilent: 1, budAgentKill: 1}),
+		failsafe(3, map[budget]int{budRounds: 2, budSilent: 1}),
+	}
+	for i := range all {
+		all[i].Name = all[i].Key()
+	}
+	return all
+}

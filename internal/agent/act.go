@@ -259,7 +259,7 @@ func (a *Agent) acquire(ctx context.Context, v election.View, act election.Acqui
 	if !res.Done {
 		a.log.Info("the leader key went to another member")
 		if p, err := a.store.Prove(ctx); err == nil {
-			a.contradicted(p)
+			a.contradicted(p, v.Own.Revision)
 		}
 		return nil
 	}

@@ -206,7 +206,7 @@ func (k *keeper) prove(ctx context.Context, lease election.LeaseID, revision int
 	k.a.heard()
 	k.setTerm(p.RaftTerm)
 	if revision != 0 && (!p.Present || p.Leader.ModRevision != revision || p.Leader.Lease != lease) {
-		k.a.contradicted(p)
+		k.a.contradicted(p, revision)
 		return 0, false, nil
 	}
 	return ka.TTL, true, nil

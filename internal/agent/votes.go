@@ -95,7 +95,7 @@ func (a *Agent) takeOver(ctx context.Context, v election.View, act election.Take
 	if !res.Done {
 		a.log.Info("the takeover was forestalled: the leader, the electorate or a vote changed")
 		if p, err := a.store.Prove(ctx); err == nil {
-			a.contradicted(p)
+			a.contradicted(p, v.Own.Revision)
 		}
 		return nil
 	}

@@ -170,8 +170,8 @@ func (a *Agent) storeTrouble(err error) {
 }
 
 // contradicted takes up what a proof read of the leader key showed, which may be newer than the
-// watch: the title must not outlive it.
-func (a *Agent) contradicted(p dcs.Proof) {
+// watch: the title that the proof was for must not outlive it. A title won since then is another's matter.
+func (a *Agent) contradicted(p dcs.Proof, revision int64) {
 	own, _ := a.keeper.title()
 	margin := a.margin()
 	a.facts.with(func(f *facts) {
@@ -183,8 +183,8 @@ func (a *Agent) contradicted(p dcs.Proof) {
 			leader = dcs.DecodeLeader(p.Leader)
 		}
 		f.cluster.Revision, f.cluster.Leader = p.Revision, leader
-		if p.Present || Now() >= own.Promised+own.TTL-2*margin {
-			f.contradictedRev = own.Revision // a key that is merely gone is put back while promises hold
+		if p.Present || own.Revision != revision || Now() >= own.Promised+own.TTL-2*margin {
+			f.contradictedRev = revision // a key that is merely gone is put back while promises hold
 		}
 		if !p.Present && f.vacancy.Since == 0 {
 			f.vacancy = election.Vacancy{Since: Now()}

@@ -242,6 +242,64 @@ func TestSynchronousModeOfChosenStandbys(t *testing.T) {
 	})
 }
 
+// TestSynchronousModesChangeUnderLoad switches between the modes while a client writes, and checks what each
+// of them is for: with both standbys gone commits wait, or go on, as the mode says.
+func TestSynchronousModesChangeUnderLoad(t *testing.T) {
+	t.Parallel()
+	s := begin(t, cluster.Options{HAProxy: true, TTL: longTTL})
+	s.chapter("off, quorum, on, off: no write fails", func(s *story) {
+		w := s.load(cluster.WriterOptions{})
+		primary := s.settle()
+		begin := cluster.Mono()
+		s.patch(map[string]any{"synchronous_mode": "quorum"})
+		s.voters(2)
+		s.patch(map[string]any{"synchronous_node_count": 2})
+		s.waitsFor(primary, "ANY 2")
+		s.patch(map[string]any{"synchronous_node_count": nil})
+		s.waitsFor(primary, "ANY 1")
+		s.patch(map[string]any{"synchronous_mode": true})
+		s.voters(1)
+		s.patch(map[string]any{"synchronous_mode": false})
+		s.ok(s.WaitFor(s.ctx, healTime, "the sync key to go", func(ctx context.Context) (bool, string) {
+			text, err := s.Get(ctx, "sync")
+			return err == nil && text == "", fmt.Sprint(text, err)
+		}))
+		s.waitsFor(primary, "")
+		s.ok(w.WaitAcks(s.ctx, 20, noticeTime))
+		if got := s.outage(w, begin); got > 2*noise {
+			s.Errorf("writes stood still for %s", got)
+		}
+		s.judge(nothingLost, begin, w, nil)
+	})
+	s.chapter("not strict, and both standbys die: commits go on before long", func(s *story) {
+		s.patch(map[string]any{"synchronous_mode": "quorum"})
+		s.voters(2)
+		w := s.load(cluster.WriterOptions{})
+		primary := s.settle()
+		fault := cluster.Mono()
+		for _, m := range s.Others(primary) {
+			s.ok(m.PowerOff(s.ctx))
+		}
+		s.waitsFor(primary, "")
+		s.ok(w.WaitAcks(s.ctx, 20, noticeTime))
+		s.outage(w, fault)
+		for _, m := range s.Others(primary) {
+			s.ok(m.PowerOn(s.ctx))
+		}
+		s.voters(2)
+		s.judge(nothingLost, fault, w, nil)
+	})
+}
+
+// waitsFor waits until the primary's synchronous_standby_names begins like this; empty: it is empty.
+func (s *story) waitsFor(primary *cluster.Member, prefix string) {
+	s.Helper()
+	s.ok(s.WaitFor(s.ctx, healTime, fmt.Sprintf("synchronous_standby_names of %q", prefix), func(ctx context.Context) (bool, string) {
+		text, err := primary.SQL(ctx, "SHOW synchronous_standby_names")
+		return err == nil && strings.HasPrefix(text, prefix) && (prefix != "" || text == ""), fmt.Sprint(text, err)
+	}))
+}
+
 // TestFailsafe takes etcd away from a cluster whose members promise the primary not to race.
 func TestFailsafe(t *testing.T) {
 	t.Parallel()

@@ -163,13 +163,13 @@ func operatorKinds() []kind {
 
 // switchover asks for another primary and demands to get it.
 func switchover(ctx context.Context, sc *scene) error {
-	to := sc.other()
+	to := sc.candidate(ctx)
 	sc.moves, sc.what, sc.hold = true, "to "+to.Name, 0
 	return sc.operate(ctx, sc.primary, "/switchover", map[string]any{"leader": sc.primary.Name, "candidate": to.Name})
 }
 
 func failoverByHand(ctx context.Context, sc *scene) error {
-	to := sc.other()
+	to := sc.candidate(ctx)
 	sc.moves, sc.what, sc.hold = true, "to "+to.Name, 0
 	return sc.operate(ctx, to, "/failover", map[string]any{"candidate": to.Name})
 }
@@ -200,9 +200,22 @@ func (sc *scene) other() *cluster.Member {
 	return others[sc.rng.IntN(len(others))]
 }
 
+// candidate draws a standby that may become the primary: in the synchronous mode the one that
+// commits wait for.
+func (sc *scene) candidate(ctx context.Context) *cluster.Member {
+	if sc.s.o.mode == cluster.Synchronous {
+		for _, m := range sc.s.c.Others(sc.primary) {
+			if m.Code(ctx, "/sync") == http.StatusOK {
+				return m
+			}
+		}
+	}
+	return sc.other()
+}
+
 // switchoverAndKill kills something of the old primary or of the candidate while they change.
 func switchoverAndKill(ctx context.Context, sc *scene) error {
-	to := sc.other()
+	to := sc.candidate(ctx)
 	victim := []*cluster.Member{sc.primary, to}[sc.rng.IntN(2)]
 	// The hand-over may have the server down at that moment; the agent is always there to be killed.
 	kinds := []cluster.Kind{cluster.Agent, cluster.Agent | cluster.Server, cluster.Node}[sc.rng.IntN(3)]

@@ -59,7 +59,7 @@ func (w *world) plan(k viewKey) *planned {
 		return p
 	}
 	v := w.view(&k)
-	w.bendView(&k, &v)
+	w.bendView(&v)
 	w.decides++
 	p := &planned{plan: election.Decide(v), barred: election.CannotLead(v) != "", lost: revision(election.LostLeader(v))}
 	p.refused = p.plan.Rule == "guard.refused" || p.plan.Rule == "decide.none"
@@ -104,6 +104,7 @@ func (w *world) compile(k *viewKey, v *election.View, a election.Action) effect 
 		return effect{kind: effPromises}
 	case election.ReleaseLeader:
 		return effect{kind: effRelease}
+	default: // a job, a transaction, or nothing that this world has
 	}
 	if j := w.compileJob(v, a); j.kind != jobNone {
 		j.decided = k.snap
@@ -136,8 +137,9 @@ func (w *world) compileJob(v *election.View, a election.Action) job {
 		return job{kind: jobRewind, forRev: rev, arg: plusOne(a.Source)}
 	case election.Clone:
 		return job{kind: jobClone, forRev: rev, arg: plusOne(a.Source)}
+	default:
+		return job{}
 	}
-	return job{}
 }
 
 // build makes the transaction of an action by the real builders.
@@ -235,6 +237,7 @@ func (w *world) perform(s *State, i int, e *effect) {
 		}
 	case effRelease:
 		w.startRelease(s, i)
+	default: // asked for by a step of its own
 	}
 }
 
@@ -343,6 +346,7 @@ func (w *world) atOnce(s *State, k jobKind) bool {
 		return true
 	case jobStart, jobPromote, jobRewind, jobClone:
 		return !w.cfg.Clock && s.left[budReigns] == 0 && s.left[budAgentKill] == 0
+	default:
+		return false
 	}
-	return false
 }

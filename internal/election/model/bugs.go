@@ -2,6 +2,7 @@ package model
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/pgha/pgha/internal/dcs"
 	"github.com/pgha/pgha/internal/election"
@@ -80,11 +81,13 @@ const (
 	BugCloneKeepsVote
 	// BugOldBarrier: nobody remembers whose copies the barrier was proven with (11, 14).
 	BugOldBarrier
+	// BugNeverThaw: a freeze that came to nothing does not end. No state is wrong; one is stuck.
+	BugNeverThaw
 	lastBug
 )
 
 // bendView changes what the core is told.
-func (w *world) bendView(k *viewKey, v *election.View) {
+func (w *world) bendView(v *election.View) {
 	c := &v.Store.Cluster
 	switch w.cfg.Bug {
 	case BugVoteAfterRestart:
@@ -111,6 +114,7 @@ func (w *world) bendView(k *viewKey, v *election.View) {
 		v.Local.Sync.Copies = nil
 	case BugTimeOnly:
 		v.Policy.Sync.TimeOnly = true
+	default: // elsewhere
 	}
 }
 
@@ -127,6 +131,7 @@ func (w *world) bendPlan(v *election.View, p *election.Plan) {
 			}
 		case election.WriteSync:
 			w.bendWriteSync(p, n, a)
+		default: // stays as it is
 		}
 	}
 }
@@ -153,16 +158,8 @@ func (w *world) bendWriteSync(p *election.Plan, n int, a election.WriteSync) {
 
 // bendTxn changes a transaction on its way to the store.
 func (w *world) bendTxn(t *transaction) {
-	switch w.cfg.Bug {
-	case BugVotesNotCompared:
-		if t.kind == txnTakeOver {
-			kept := t.txn.If[:0:0]
-			for _, c := range t.txn.If {
-				if !minor(c.Key) || c.Key == dcs.KeySync || c.Key == dcs.KeyFailsafe {
-					kept = append(kept, c)
-				}
-			}
-			t.txn.If = kept
-		}
+	if w.cfg.Bug != BugVotesNotCompared || t.kind != txnTakeOver {
+		return
 	}
+	t.txn.If = slices.DeleteFunc(slices.Clone(t.txn.If), func(c dcs.Cmp) bool { return strings.HasPrefix(c.Key, dcs.PrefixVote) })
 }

@@ -34,6 +34,8 @@ const (
 
 func (v violation) String() string {
 	switch v {
+	case violNone:
+		return "nothing is wrong"
 	case violRefused:
 		return "the core made a plan that its own second look refuses"
 	case violFollowFrozen:
@@ -160,6 +162,7 @@ func (w *world) checkTxn(s *State, t *transaction) {
 		if s.ghost.active != 0 && s.ghost.age < strikes {
 			s.broken = uint8(violEarlyAcquire)
 		}
+	default: // neither gives the key away nor takes it by time
 	}
 }
 

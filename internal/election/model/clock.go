@@ -93,13 +93,7 @@ func (w *world) tick(s *State, i int) bool {
 	if m.kept.status != reqNone {
 		w.grow(&m.kept.age)
 	}
-	for r := range m.req {
-		if m.req[r].status != reqNone && m.req[r].status != reqEcho {
-			if leaseOf(w.txn(m.req[r].txn)) != 0 {
-				w.grow(&m.req[r].age)
-			}
-		}
-	}
+	w.growRequests(m)
 	if m.tok.armed != 0 && !stopped {
 		w.grow(&m.tok.age)
 		if m.frozen == 0 {
@@ -107,6 +101,15 @@ func (w *world) tick(s *State, i int) bool {
 		}
 	}
 	return true
+}
+
+// growRequests: what takes the key counts from when its lease was kept alive.
+func (w *world) growRequests(m *member) {
+	for r := range m.req {
+		if q := &m.req[r]; q.status != reqNone && q.status != reqEcho && leaseOf(w.txn(q.txn)) != 0 {
+			w.grow(&q.age)
+		}
+	}
 }
 
 func (w *world) deadline(s *State, i int) {

@@ -189,16 +189,16 @@ func (c Config) Key() string {
 	if c.Mode != election.SyncOff {
 		mode = fmt.Sprintf("mode %d, %d nodes", c.Mode, c.Nodes)
 	}
-	extra := ""
+	var extra strings.Builder
 	for _, x := range []struct {
 		on   bool
 		name string
 	}{{c.Clock, "time"}, {c.Split, "late answers"}, {c.Failsafe, "failsafe"}, {c.ClockStops, "clocks stop"}, {c.Strict, "strict"}, {c.Prompt, "prompt watches"}, {c.NoRenew, "no renewals"}, {c.Tail, "rejoining"}, {c.OldCopies, "old copies"}, {c.Dead != 0, "dead agents"}} {
 		if x.on {
-			extra += ", " + x.name
+			extra.WriteString(", " + x.name)
 		}
 	}
-	return fmt.Sprintf("%d members, %s%s; %s", c.Members, mode, extra, c.Bounds())
+	return fmt.Sprintf("%d members, %s%s; %s", c.Members, mode, extra.String(), c.Bounds())
 }
 
 // Bounds lists how often each kind of event may happen in a world.

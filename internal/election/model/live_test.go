@@ -9,6 +9,11 @@ func liveWorlds() []Config {
 		quorum(2, 1, map[budget]int{budCommit: 1, budCut: 1, budAbsent: 1}),
 		quorum(3, 1, map[budget]int{budNoSync: 2, budCommit: 1}),
 		quorum(3, 2, map[budget]int{budFreeze: 1}),
+		quorum(3, 1, map[budget]int{budFreeze: 1, budCommit: 1}),
+		quorum(3, 1, map[budget]int{budFreezeNode: 1, budReigns: 0}),
+		quorum(3, 1, map[budget]int{budAgentKill: 1, budNoSync: 1}),
+		chosen(3, 1, map[budget]int{budCut: 1, budAbsent: 1}),
+		failsafe(2, map[budget]int{budRounds: 1}),
 	}
 }
 
@@ -32,5 +37,16 @@ func TestEveryStateCanBecomeAGoodOne(t *testing.T) {
 				t.Fatal("from here no good state can be reached: " + l.Story())
 			}
 		})
+	}
+}
+
+// A freeze that never ends makes no state wrong, but leaves some from which nothing good comes.
+func TestAStuckClusterIsNoticed(t *testing.T) {
+	c := quorum(3, 1, map[budget]int{budFreeze: 1})
+	c.Bug, c.Tail, c.MaxStates = BugNeverThaw, true, 300_000
+	l := ExploreLiveness(c, led)
+	t.Log(l)
+	if !l.Complete || l.Good == 0 || l.Bad == 0 {
+		t.Fatal("not noticed")
 	}
 }

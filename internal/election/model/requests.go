@@ -55,6 +55,7 @@ func (w *world) answered(s *State, i, r int) bool {
 		if !done && m.writing == 1 {
 			m.writing = 0
 		}
+	default: // nothing but the snapshot tells
 	}
 	if done && m.snap != s.store {
 		m.req[r] = request{txn: q.txn, status: reqEcho}
@@ -80,6 +81,7 @@ func (w *world) unknown(s *State, i, r int) bool {
 			m.voteSent = 0
 			w.thaw(s, i)
 		}
+	default: // the next snapshot shows
 	}
 	return true
 }

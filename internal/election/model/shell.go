@@ -44,6 +44,9 @@ func (w *world) proveFrozen(s *State, i int) {
 }
 
 func (w *world) thaw(s *State, i int) {
+	if w.cfg.Bug == BugNeverThaw {
+		return
+	}
 	m := &s.m[i]
 	m.frz, m.voteSent = freeze{}, 0
 }
@@ -146,6 +149,7 @@ func (w *world) shutDown(s *State, i int) {
 	case serverStandby:
 		w.kill(s, i)
 		m.clean = 1
+	default: // down, or on its way
 	}
 }
 

@@ -70,8 +70,9 @@ func (t step) fault() bool {
 	case stLostDone, stLostLate, stKillAgent, stCrash, stFreezeNode, stCut, stSwitchover, stFailover, stDelete, stGhost,
 		stReclone, stNoSync, stAbsent, stTick, stRestore:
 		return true
+	default:
+		return false
 	}
-	return false
 }
 
 // walk lists the successors of a state.
@@ -309,6 +310,7 @@ func (w *world) answers(s *State, i, set, lost int) {
 			a.role = 1
 		case serverStandby:
 			a.barred = flag(w.plan(k).barred)
+		default: // it answers, and has no server to speak of
 		}
 	}
 	s.m[i].probes = p
@@ -334,6 +336,7 @@ func (x *walk) serverSteps(i int) {
 		x.do(stPromoted, i, 0, func(s *State) bool { w.finishPromotion(s, i); return true })
 	case serverStopping:
 		x.do(stStopped, i, 0, func(s *State) bool { s.m[i].server = serverDown; return true })
+	case serverDown, serverPrimary:
 	case serverOrphan:
 		x.do(stCleared, i, 0, func(s *State) bool { w.kill(s, i); return true })
 	}

@@ -29,13 +29,13 @@ func (r Result) Story() string {
 
 // acked says which commits a step let be acknowledged.
 func acked(s, next *State) string {
-	out := ""
+	var out strings.Builder
 	for c := range s.commits {
 		if s.commits[c].state != commitAcked && next.commits[c].state == commitAcked {
-			out += fmt.Sprintf("; %s tells the client that commit %d is safe", nameOf(int(next.commits[c].origin)), c+1)
+			fmt.Fprintf(&out, "; %s tells the client that commit %d is safe", nameOf(int(next.commits[c].origin)), c+1)
 		}
 	}
-	return out
+	return out.String()
 }
 
 // follow1 repeats one step.
@@ -58,7 +58,7 @@ func (w *world) tell(s, next *State, t step) string {
 		return fmt.Sprintf("%s %sdecides: %s%s", who, sight(t.arg), w.decision(&then, i, sight(t.arg)), w.serverChange(m, n))
 	case stRefresh:
 		w.refresh(&then, i)
-		return fmt.Sprintf("%s sees %s, %sand decides: %s%s", who, w.describe(next.store), sight(t.arg),
+		return fmt.Sprintf("%s sees %s; it %sdecides: %s%s", who, w.describe(next.store), sight(t.arg),
 			w.decision(&then, i, sight(t.arg)), w.serverChange(m, n))
 	case stSee:
 		return fmt.Sprintf("%s sees %s", who, w.describe(next.store))
@@ -88,8 +88,9 @@ func (w *world) tell(s, next *State, t step) string {
 		return fmt.Sprintf("%s promises %s not to race", who, nameOf(int(t.arg)))
 	case stReplicate:
 		return fmt.Sprintf("%s gets a record from %s and has %s now", who, nameOrNone(m.recv), n.wal.String())
+	default:
 	}
-	if text := w.tellFault(s, t, who); text != "" {
+	if text := tellFault(t, who); text != "" {
 		return text + w.serverChange(m, n)
 	}
 	return fmt.Sprintf("%s%s", fmt.Sprintf(stepText(t.kind), who), w.serverChange(m, n))
@@ -118,7 +119,7 @@ func (w *world) decision(s *State, i int, what sight) election.Plan {
 	return w.plan(w.key(s, i)).plan
 }
 
-func (w *world) tellFault(s *State, t step, who string) string {
+func tellFault(t step, who string) string {
 	switch t.kind {
 	case stSwitchover:
 		return fmt.Sprintf("an operator asks for a switchover to %s", who)
@@ -130,6 +131,7 @@ func (w *world) tellFault(s *State, t step, who string) string {
 		}
 	case stDelete:
 		return "an operator deletes the leader key"
+	default:
 	}
 	return ""
 }

@@ -225,6 +225,9 @@ func (w *world) firstSync(c *content) setting {
 	others := w.n - 1
 	mask := uint8(1<<w.n-1) &^ 1
 	wait := min(w.cfg.Nodes, others)
+	if w.cfg.Mode == election.SyncOn {
+		others, mask = wait, uint8(1<<wait-1)<<1
+	}
 	k := syncKey{leader: 1, standbys: mask, has: 1, epoch: 1, data: 1, sets: 1, rev: 17, present: 1}
 	quorum := others - wait + 1
 	if w.cfg.Mode == election.SyncQuorum {
@@ -232,7 +235,7 @@ func (w *world) firstSync(c *content) setting {
 	}
 	k.set[0] = voterSet{mask: mask, wait: uint8(wait), quorum: uint8(quorum)}
 	for i := 1; i < w.n; i++ {
-		k.set[0].data[i] = 1
+		k.set[0].data[i] = mask >> i & 1
 	}
 	c.sync = k
 	return setting{anyOf: flag(w.cfg.Mode == election.SyncQuorum), wait: uint8(wait), mask: mask}

@@ -8,7 +8,7 @@ import (
 func TestWorlds(t *testing.T) {
 	for _, c := range Worlds() {
 		t.Run(c.Name, func(t *testing.T) {
-			c.MaxStates = maxStates(t, 20_000)
+			c.MaxStates = maxStates(t, 6_000)
 			r := Explore(c)
 			t.Log(r.String())
 			if r.Violation != violNone {

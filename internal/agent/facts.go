@@ -31,7 +31,7 @@ type facts struct {
 	vacancy    election.Vacancy
 	statusAt   election.Instant
 	syncWrite  election.SyncWrite
-	syncSent   election.SyncState // what syncWrite makes of the key
+	syncSent   []election.SyncState // what syncWrite may make of the key, a state for each try
 	failoverAt election.Instant
 	storeErr   string
 

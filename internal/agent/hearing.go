@@ -59,7 +59,9 @@ func (a *Agent) takeoverSets() (sets []election.VoterSet, silence time.Duration)
 		silence = f.silence()
 		sets = lastSet(nil, f.cluster.Sync)
 		if f.syncWrite.Sent && f.syncWrite.Over == f.cluster.Sync.ModRevision {
-			sets = lastSet(sets, f.syncSent)
+			for _, sent := range f.syncSent {
+				sets = lastSet(sets, sent)
+			}
 		}
 	})
 	return sets, silence

@@ -312,7 +312,11 @@ func (a *Agent) refreshLeaderUntil() {
 	until := min(own.DemoteAt(m), st.Token.Until-m)
 	sets, silence := a.takeoverSets()
 	for _, set := range sets {
-		until = min(until, seenUntil(own, a.hearing.reached(set, own.Revision), silence))
+		seen := seenUntil(own, a.hearing.reached(set, own.Revision), silence)
+		until = min(until, seen)
+		if seen <= Now()+silence/8 {
+			a.keeper.now() // the keeper may not know yet that its proofs are needed
+		}
 	}
 	if left := notBefore - Now(); left > 0 {
 		until = 0

@@ -150,10 +150,13 @@ func (a *Agent) writeSync(ctx context.Context, v election.View, state *election.
 	fresh := false
 	a.facts.with(func(f *facts) {
 		fresh = f.syncWrite != next
-		f.syncWrite, f.syncSent = next, sent
+		f.syncWrite = next
+		if fresh {
+			f.syncSent = nil
+		}
 	})
-	a.refreshLeaderUntil()
 	a.once(ctx, key, storeCall, func(ctx context.Context) error {
+		a.boundBy(ctx, sent)
 		res, err := a.store.Apply(ctx, txn)
 		if fresh && errors.Is(err, dcs.ErrUnavailable) {
 			a.facts.with(func(f *facts) { f.syncWrite = election.SyncWrite{} })
@@ -169,6 +172,26 @@ func (a *Agent) writeSync(ctx context.Context, v election.View, state *election.
 		return nil
 	})
 }
+
+// boundBy lets a sync key that is about to be sent count for how long this member may show itself as the
+// leader. Where it is the first that allows a takeover, ownership is proven before, so that the check does
+// not turn red for want of a proof that nobody needed until now.
+func (a *Agent) boundBy(ctx context.Context, sent election.SyncState) {
+	if before, _ := a.takeoverSets(); len(before) == 0 && len(lastSet(nil, sent)) > 0 {
+		begun := Now()
+		a.keeper.now()
+		pctx, cancel := context.WithTimeout(ctx, proofPatience)
+		for own, _ := a.keeper.title(); own.Sent < begun && sleepCtx(pctx, pollEvery); own, _ = a.keeper.title() {
+		}
+		cancel()
+	}
+	a.facts.with(func(f *facts) { f.syncSent = append(f.syncSent, sent) })
+	a.refreshLeaderUntil()
+	a.keeper.now()
+}
+
+// proofPatience is how long a change of the sync key waits for a proof of ownership.
+const proofPatience = 500 * time.Millisecond
 
 // syncSpec says what becomes of synchronous_standby_names when the files are written. In the synchronous
 // modes only SetSync changes it, with one exception: a primary whose configuration has lost it must not

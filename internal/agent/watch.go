@@ -88,6 +88,7 @@ func (a *Agent) takeSnapshot(s dcs.Snapshot, vanished []dcs.KV) {
 	})
 	a.race.moved(c.Reign.ModRevision)
 	a.contact.poke()
+	a.refreshLeaderUntil()
 	if look {
 		a.lookNow()
 		a.keeper.now()

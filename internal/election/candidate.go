@@ -69,8 +69,8 @@ func CannotLead(v View) string {
 	if v.Local.Server != ServerRunning || v.Local.Role != RoleStandby {
 		return ""
 	}
-	if why := ineligible(&v); why != "" {
-		return why
+	if why := ineligible(&v); why != "" || v.Store.Cluster.Leader.Present {
+		return why // while somebody leads, a planned change needs no votes
 	}
 	return votesNeeded(&v)
 }

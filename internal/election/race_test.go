@@ -297,3 +297,27 @@ func TestVacancyProof(t *testing.T) {
 		})
 	}
 }
+
+// TestPeersAreToldWhoCannotLead: a planned change asks the candidate, so it must not be told of votes that
+// only an unplanned one needs.
+func TestPeersAreToldWhoCannotLead(t *testing.T) {
+	v := healthyStandby()
+	v.Store.Cluster.Sync = SyncState{
+		Leader: "a", Standbys: []string{v.Self.Name}, ModRevision: 7,
+		Electorate: &Electorate{Epoch: v.Store.Cluster.Reign.Epoch, LeaderData: "of a", Sets: []VoterSet{
+			{Voters: []Voter{{Name: v.Self.Name, Data: "own"}}, Wait: 1, Quorum: 1},
+		}},
+	}
+	v.Local.DataID = "own"
+	if why := CannotLead(v); why != "" {
+		t.Errorf("while a leads: %s", why)
+	}
+	v.Store.Cluster.Leader = Leader{}
+	if CannotLead(v) == "" {
+		t.Error("the key of a synchronous cluster is vacant, and it says that it could take it by time")
+	}
+	v.Self.Tags.NoFailover = true
+	if CannotLead(v) == "" {
+		t.Error("tagged nofailover, and it could lead")
+	}
+}

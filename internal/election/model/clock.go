@@ -171,7 +171,7 @@ func (w *world) mayRenew(s *State, i int) bool {
 	if m.lease == 0 || !s.leaseAlive(m.lease) || w.cfg.NoRenew {
 		return false
 	}
-	return m.own.rev == 0 || m.own.age < giveUp && m.own.lease == m.lease && w.provable(s, i)
+	return m.own.rev == 0 || min(m.own.age, m.own.promised) < giveUp && m.own.lease == m.lease && w.provable(s, i)
 }
 
 // renew is a round of proof that nothing else comes between. Its age counts from when it was begun.
@@ -323,7 +323,7 @@ func (w *world) killAgent(s *State, i int) bool {
 	keep := *m
 	*m = member{
 		tok: keep.tok, promise: w.keptPromise(keep.promise), frozen: keep.frozen, cut: keep.cut, server: keep.server, clean: keep.clean,
-		signal: keep.signal, lag: keep.lag, wal: keep.wal, up: keep.up, recv: keep.recv, conn: keep.conn, data: keep.data,
+		signal: keep.signal, lag: keep.lag, wal: keep.wal, up: keep.up, recv: keep.recv, conn: keep.conn, data: keep.data, pub: keep.pub,
 		now: keep.now, before: keep.before, frz: keep.frz, noSync: keep.noSync,
 	}
 	m.own.promised = over

@@ -117,7 +117,7 @@ func led(w *world, s *State) bool {
 	for i := range w.n {
 		m := &s.m[i]
 		if i == h {
-			if m.server != serverPrimary || m.own.rev != c.leader.rev || m.own.age >= giveUp {
+			if m.server != serverPrimary || m.own.rev != c.leader.rev || min(m.own.age, m.own.promised) >= giveUp {
 				return false
 			}
 			continue

@@ -89,7 +89,7 @@ func (w *world) proveSync(s *State, i int) {
 	for j := range w.n {
 		m.copies[j] = 0
 		if m.now.mask&(1<<j) != 0 {
-			m.copies[j] = s.m[j].data
+			m.copies[j] = s.m[j].pub
 		}
 	}
 }

@@ -271,6 +271,7 @@ type member struct {
 	recv   uint8 // where its walreceiver streams from, plus one; zero: none runs
 	conn   uint8 // the member that knows how far it has flushed, plus one
 	data   uint8
+	pub    uint8      // the data that members/ shows for it
 	now    setting    // what the files say
 	before [2]setting // what some process may still go by
 	frz    freeze

@@ -46,6 +46,7 @@ const (
 	stReclone
 	stNoSync
 	stAbsent
+	stPublish
 	stPromise // who promises arg not to race
 	stPromiseOver
 	stRoundDone
@@ -150,6 +151,9 @@ func (x *walk) agentSteps(i int) {
 		x.do(stJob, i, 0, func(s *State) bool { return w.jobStep(s, i) })
 	}
 	x.requestSteps(i)
+	if m.pub != m.data && m.wal.n != 0 {
+		x.do(stPublish, i, 0, func(s *State) bool { s.m[i].pub = s.m[i].data; return true })
+	}
 	if m.giving == 2 {
 		x.do(stBurn, i, 0, func(s *State) bool { w.burn(s, i); return true })
 	}

@@ -149,7 +149,7 @@ func stepText(k stepKind) string {
 		stStartAgent: "%s's agent starts", stCrash: "%s's postmaster is killed", stFreezeNode: "%s's node stands still",
 		stThawNode: "%s's node goes on", stCut: "replication to %s is cut", stHeal: "replication to %s is possible again",
 		stGhost:   "%s's node is cut off for good, and another of the same name starts",
-		stReclone: "%s's disk is replaced by an empty one", stNoSync: "%s's nosync tag is turned over", stAbsent: "%s has not streamed for a while", stRoundDone: "%s's round of promises ends", stPromiseOver: "%s's promise is over", stRestore: "%s takes a record from the archive",
+		stReclone: "%s's disk is replaced by an empty one", stNoSync: "%s's nosync tag is turned over", stAbsent: "%s has not streamed for a while", stPublish: "%s publishes the name of its new data", stRoundDone: "%s's round of promises ends", stPromiseOver: "%s's promise is over", stRestore: "%s takes a record from the archive",
 	}
 	if s, ok := text[k]; ok {
 		return s

@@ -86,7 +86,7 @@ func (w *world) key(s *State, i int) viewKey {
 			continue
 		}
 		o := &s.m[j]
-		k.peers[j] = peer{up: flag(o.runs() || o.server == serverStopping), data: o.data, lease: o.lease}
+		k.peers[j] = peer{up: flag(o.runs() || o.server == serverStopping), data: o.pub, lease: o.lease}
 		if o.server == serverPrimary {
 			k.peers[j].role = 1
 		}

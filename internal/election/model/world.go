@@ -187,7 +187,7 @@ func (w *world) first() State {
 		m := &s.m[i]
 		m.agent, m.lease, m.server = 1, mkLease(i, 0), serverStandby
 		m.own.promised = over
-		m.up, m.recv, m.conn, m.signal, m.data = 1, 1, 1, 1, 1
+		m.up, m.recv, m.conn, m.signal, m.data, m.pub = 1, 1, 1, 1, 1, 1
 		m.wal.append(mkRecord(1, recFirst))
 		s.leases[i].alive = 1
 	}

@@ -326,12 +326,7 @@ func (a *Agent) follow(ctx context.Context, v election.View, act election.Follow
 		return err
 	}
 	if err := a.guard.reload(ctx); err != nil {
-		// The running server does not know of it yet: written is not followed.
-		a.facts.with(func(f *facts) {
-			f.upstream, f.reloadOwed = upstreamRecord{}, true
-			f.local.Upstream, f.local.UpstreamConnURL = "", ""
-		})
-		return errors.Join(err, saveUpstream(a.pg.Options().StateDir, upstreamRecord{}))
+		return errors.Join(err, a.forgetUpstream())
 	}
 	a.facts.with(func(f *facts) { f.reloadOwed = false })
 	a.lookNow()

@@ -46,9 +46,14 @@ type facts struct {
 
 	sync     syncFacts
 	replicas replicas
-	freeze   election.Freeze
-	noVote   bool // it is certain that no vote of an earlier life or copy can arrive any more
-	failsafe failsafeFacts
+	receiver struct {
+		pid   int
+		since election.Instant // when this walreceiver was first seen
+	}
+	freeze    election.Freeze
+	votesSent uint64 // counts the votes that were sent
+	noVote    bool   // it is certain that no vote of an earlier life or copy can arrive any more
+	failsafe  failsafeFacts
 
 	results  []election.JobResult
 	commands []election.Command
@@ -68,6 +73,7 @@ type facts struct {
 	memberAt        election.Instant
 	memberFailed    bool
 	memberLease     election.LeaseID
+	memberRev       int64                // of the last write of the own member key that is known to be done
 	state           election.MemberState // what a job says the server is doing; empty: derive
 	nextCommand     uint64
 }

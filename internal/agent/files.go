@@ -48,6 +48,16 @@ func (a *Agent) upstreamNow() upstreamRecord {
 	return r
 }
 
+// forgetUpstream notes that the running server does not know yet what the files say: written is not
+// followed.
+func (a *Agent) forgetUpstream() error {
+	a.facts.with(func(f *facts) {
+		f.upstream, f.reloadOwed = upstreamRecord{}, true
+		f.local.Upstream, f.local.UpstreamConnURL = "", ""
+	})
+	return saveUpstream(a.pg.Options().StateDir, upstreamRecord{})
+}
+
 // writeFiles renders the configuration for a role, with an upstream or none.
 func (a *Agent) writeFiles(v election.View, standby bool, upstream, connURL string) (postgres.Changed, error) {
 	var eff config.EffectivePostgres

@@ -94,8 +94,8 @@ func (a *Agent) freezeServer(ctx context.Context, act election.FreezeServer) err
 // would still count for a copy that is gone, while the new one acknowledges commits under the same name
 // (safety review, hole 9). Only the store's word that it is done will do.
 func (a *Agent) voidVote(ctx context.Context, replaced bool) error {
-	needed := false
-	a.facts.with(func(f *facts) { needed = f.cluster.Sync.Active() && (replaced || !f.noVote) })
+	needed, count := false, uint64(0)
+	a.facts.with(func(f *facts) { needed, count = f.cluster.Sync.Active() && (replaced || !f.noVote), f.votesSent })
 	if !needed {
 		return nil
 	}
@@ -115,7 +115,10 @@ func (a *Agent) voidVote(ctx context.Context, replaced bool) error {
 		return errors.New("void the own vote: it changed meanwhile")
 	}
 	a.metrics.write()
-	a.facts.with(func(f *facts) { f.noVote, f.freeze.VoteSent, f.local.Freeze.VoteSent = true, false, false })
+	a.facts.with(func(f *facts) {
+		f.noVote = true
+		f.voteIsOver(count)
+	})
 	return nil
 }
 
@@ -146,8 +149,17 @@ func (f *facts) voteGoesOut(vote election.Vote) bool {
 		return false
 	}
 	z.VoteSent = true
+	f.votesSent++
 	f.local.Freeze = *z
 	return true
+}
+
+// voteIsOver notes that no vote can arrive any more of those that were sent when the count was taken: a
+// newer one may be on its way.
+func (f *facts) voteIsOver(count uint64) {
+	if f.votesSent == count {
+		f.freeze.VoteSent, f.local.Freeze.VoteSent = false, false
+	}
 }
 
 // thaw ends a freeze that came to nothing. A vote that was sent must be known to be withdrawn before.

@@ -98,10 +98,10 @@ func (h *hearing) reached(set election.VoterSet, revision int64) election.Instan
 
 // seenUntil is how long a leader may say that it leads, as far as its voters are concerned. They freeze
 // no sooner than the silence after they last heard it; a quarter of that is left over for clocks and
-// for a voter that asks late. A proof of ownership counts for half the silence, and a successor by votes
-// is not green before that (greenFrom).
+// for a voter that asks late. A proof of ownership counts for a little less than half the silence, and a
+// successor by votes is not green before half of it is over (takenFromLive).
 func seenUntil(own election.Own, reached election.Instant, silence time.Duration) election.Instant {
-	return max(own.Sent+silence/2, reached+silence*3/4)
+	return max(own.Sent+silence*7/16, reached+silence*3/4)
 }
 
 // proofDue is when ownership should be proven after the round that was begun last, unless enough voters

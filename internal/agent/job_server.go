@@ -40,7 +40,11 @@ func (a *Agent) startStandby(ctx context.Context, v election.View, upstream, con
 	if _, err := a.writeFiles(v, true, upstream, connURL); err != nil {
 		return fmt.Errorf("start standby: %w", err)
 	}
-	return a.launch(ctx, fencer.StartSpec{})
+	err := a.launch(ctx, fencer.StartSpec{})
+	if errors.Is(err, fencer.ErrRunning) || errors.Is(err, fencer.ErrBusy) {
+		return errors.Join(err, a.forgetUpstream()) // what runs was started before and has not read the files
+	}
+	return err
 }
 
 // startPrimary starts the server as the primary it was, armed.

@@ -230,16 +230,23 @@ func (a *Agent) fillRunning(o postgres.Observation, prev election.Local, l *elec
 	l.Sync, _ = a.pg.SyncNow(o)
 }
 
-// streams says that a walreceiver streams. PostgreSQL calls it streaming from the moment it has connected,
-// also if the other side refuses it right after that: so the same one must be seen twice.
+// receiverAge is how old a walreceiver must be before it counts as streaming. PostgreSQL calls it that from
+// the moment it has connected, also if the other side refuses it right after, and then starts another.
+const receiverAge = 50 * time.Millisecond
+
+// streams says that a walreceiver streams, and has for a moment.
 func (a *Agent) streams(o postgres.Observation) bool {
-	before := 0
+	if o.WalReceiver == nil || o.WalReceiver.Status != "streaming" {
+		return false
+	}
+	old := false
 	a.facts.with(func(f *facts) {
-		if f.obs.WalReceiver != nil {
-			before = f.obs.WalReceiver.PID
+		if f.receiver.pid != o.WalReceiver.PID {
+			f.receiver.pid, f.receiver.since = o.WalReceiver.PID, Now()
 		}
+		old = Now()-f.receiver.since >= receiverAge
 	})
-	return o.WalReceiver != nil && o.WalReceiver.Status == "streaming" && o.WalReceiver.PID == before
+	return old
 }
 
 // replayTimeline is the timeline of a standby that receives nothing at the moment: the one it was

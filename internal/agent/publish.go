@@ -247,7 +247,8 @@ func (a *Agent) publishMember(v election.View) {
 	due := false
 	a.facts.with(func(f *facts) {
 		stored, present := f.cluster.Member(v.Self.Name)
-		missing := !present || stored.Lease != v.Lease
+		// A write of unknown outcome may arrive after a newer one.
+		missing := !present || stored.Lease != v.Lease || stored.ModRevision > f.memberRev
 		switch {
 		case f.memberFailed && Now()-f.memberAt < time.Second:
 		case f.memberStale || f.memberLease != v.Lease || !slices.Equal(f.memberQuiet, quiet):
@@ -276,7 +277,7 @@ func (a *Agent) publishMember(v election.View) {
 			a.metrics.write()
 			a.facts.with(func(f *facts) {
 				f.memberValue, f.memberQuiet, f.memberLease, f.memberStale = value, quiet, v.Lease, false
-				f.memberAt, f.memberFailed = Now(), false
+				f.memberAt, f.memberFailed, f.memberRev = Now(), false, res.Revision
 			})
 		}
 		return nil

@@ -21,10 +21,11 @@ func (a *Agent) castVote(ctx context.Context, v election.View, vote election.Vot
 	if _, busy := a.inflight.Load(key); busy {
 		return
 	}
-	frozen, before := false, false
+	frozen, before, count := false, false, uint64(0)
 	a.facts.with(func(f *facts) {
 		before = f.freeze.VoteSent
 		frozen = f.voteGoesOut(vote)
+		count = f.votesSent
 	})
 	if !frozen {
 		return
@@ -33,7 +34,7 @@ func (a *Agent) castVote(ctx context.Context, v election.View, vote election.Vot
 		res, err := a.store.Apply(ctx, dcs.CastVote(v.Store.Cluster, vote))
 		if err != nil || !res.Done {
 			if !before && (err == nil || errors.Is(err, dcs.ErrUnavailable)) {
-				a.facts.with(func(f *facts) { f.freeze.VoteSent, f.local.Freeze.VoteSent = false, false })
+				a.facts.with(func(f *facts) { f.voteIsOver(count) })
 			}
 			if err == nil {
 				err = errors.New("the leader or its electorate changed meanwhile")
@@ -56,6 +57,8 @@ func (a *Agent) withdrawVote(ctx context.Context, v election.View, act election.
 	if a.echo.awaits(key, v.Store.Cluster.Revision) {
 		return
 	}
+	var count uint64
+	a.facts.with(func(f *facts) { count = f.votesSent })
 	a.once(ctx, key, storeCall, func(ctx context.Context) error {
 		res, err := a.store.Apply(ctx, dcs.WithdrawVote(v.Self.Name, act.Revision, act.LeaderRevision))
 		if err != nil {
@@ -66,7 +69,7 @@ func (a *Agent) withdrawVote(ctx context.Context, v election.View, act election.
 		}
 		a.echo.sent(key, res.Revision)
 		a.metrics.write()
-		a.facts.with(func(f *facts) { f.freeze.VoteSent, f.local.Freeze.VoteSent = false, false })
+		a.facts.with(func(f *facts) { f.voteIsOver(count) })
 		a.log.Info("vote withdrawn", zap.Int64("leader_revision", act.LeaderRevision))
 		return nil
 	})

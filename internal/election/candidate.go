@@ -47,7 +47,9 @@ func ineligible(v *View) string {
 		return fmt.Sprintf("its timeline %d is a branch that the leader's history left aside", v.Local.Timeline)
 	case len(c.Failsafe) > 0 && !inFailsafe(c.Failsafe, v.Self.Name):
 		return "this member is not in the failsafe list"
-	case v.Local.Timeline < clusterTimeline(c):
+	case v.Local.Timeline < clusterTimeline(c) && !(c.Sync.Active() && c.Reign.branchOf(v.Local.Timeline) >= branchParent):
+		// In the synchronous modes the history may name a branch that nobody followed; then the
+		// reign says which timelines hold what was acknowledged, and the votes who holds most.
 		return fmt.Sprintf("its timeline %d is behind the cluster's %d", v.Local.Timeline, clusterTimeline(c))
 	case !named(v) && behind(c.Status.Optime, v.Local.LSN) > v.Policy.MaximumLag:
 		return fmt.Sprintf("it is %d bytes behind the last known position of the leader, more than maximum_lag_on_failover (%d)",
@@ -212,9 +214,9 @@ func better(v *View) string {
 // beyond any reserved before (safety review, hole 10).
 func nextReign(v *View) Reign {
 	prev := v.Store.Cluster.Reign
-	if v.Local.Timeline == 0 {
-		// Its holder puts a deleted key back while its server is on its way: the server's timeline is one
-		// of those that its reign already names.
+	if v.Local.Timeline == 0 || v.Own.Held() && prev.Holder == v.Self.Name && v.Local.Timeline == prev.ParentTimeline {
+		// Its holder puts a deleted key back while its server is on its way, or not promoted yet: the
+		// server's timeline is, or will be, one of those that its reign already names.
 		prev.Epoch++
 		prev.Holder, prev.Lease, prev.ModRevision, prev.TTL = v.Self.Name, v.Lease, 0, 0
 		return prev

@@ -321,3 +321,23 @@ func TestPeersAreToldWhoCannotLead(t *testing.T) {
 		t.Error("tagged nofailover, and it could lead")
 	}
 }
+
+// TestABranchThatNobodyFollowedBarsNobody: the history may end with the timeline of a leader that fell
+// before anybody followed it. In the synchronous modes the reign knows better.
+func TestABranchThatNobodyFollowedBarsNobody(t *testing.T) {
+	v := healthyStandby()
+	c := &v.Store.Cluster
+	c.HistorySeen, c.History = true, []TimelineRecord{{Timeline: v.Local.Timeline + 3}}
+	c.Reign.ParentTimeline, c.Reign.NextTimeline = v.Local.Timeline, v.Local.Timeline+9
+	if ineligible(&v) == "" {
+		t.Error("with asynchronous replication a member behind the cluster's timeline may lead")
+	}
+	c.Sync = SyncState{Leader: "a", Standbys: []string{v.Self.Name}, ModRevision: 7}
+	if why := ineligible(&v); why != "" {
+		t.Errorf("on the timeline that the last leader came from: %s", why)
+	}
+	c.Reign.ParentTimeline++
+	if ineligible(&v) == "" {
+		t.Error("on a timeline older than the one that the last leader came from, and it may lead")
+	}
+}

@@ -240,6 +240,17 @@ func titleRows() []row {
 			}}},
 		},
 		{
+			name: "a key put back before the promotion keeps the timeline that it reserved", view: healthyLeader(), rule: "title.vanished", trouble: true,
+			with: func(v *View) {
+				vanished(v)
+				r := &v.Store.Cluster.Reign
+				r.Holder, r.ParentTimeline, r.NextTimeline, r.LSN = v.Self.Name, v.Local.Timeline, 6, 77
+			},
+			want: []Action{AcquireLeader{Reign: Reign{
+				Epoch: 2, Holder: "a", ParentTimeline: 1, NextTimeline: 6, LSN: 77, Lease: leaseOf("a"),
+			}}},
+		},
+		{
 			name: "without a lease there is nothing to hang it on", view: healthyLeader(), rule: "title.vanished", trouble: true,
 			with: func(v *View) { vanished(v); v.Lease = 0 }, wake: vanishedRetry,
 		},

@@ -170,6 +170,35 @@ func TestTakeoverFromACrashedServer(t *testing.T) {
 	})
 }
 
+// TestKillsInQuorumMode kills the processes of the primary's node, alone and together.
+func TestKillsInQuorumMode(t *testing.T) {
+	t.Parallel()
+	s := begin(t, synchronous(t, cluster.Quorum, longTTL))
+	for _, kinds := range []cluster.Kind{
+		cluster.Postmaster,
+		cluster.Agent | cluster.Server,
+		cluster.Fencers,
+		cluster.Agent | cluster.Fencers,
+		cluster.Agent | cluster.Fencers | cluster.Server,
+	} {
+		s.chapter(fmt.Sprintf("kill -9 of %s", kinds), func(s *story) {
+			s.voters(2)
+			w := s.load(cluster.WriterOptions{})
+			witness := s.witness()
+			old := s.settle()
+			fault := cluster.Mono()
+			s.ok(old.Kill9(s.ctx, kinds))
+			if kinds&cluster.Server == 0 {
+				s.ok(old.Start())
+			}
+			s.stillServed(w, old)
+			s.soon(w, fault)
+			s.ok(old.PowerOn(s.ctx))
+			s.judge(nothingLost, fault, w, witness)
+		})
+	}
+}
+
 // TestVotesOutliveRestarts kills agents and servers of voters while they are frozen: a vote that was cast
 // against the leader must neither be forgotten nor block its caster for ever.
 func TestVotesOutliveRestarts(t *testing.T) {
@@ -282,7 +311,7 @@ func TestSynchronousModesChangeUnderLoad(t *testing.T) {
 		}
 		s.waitsFor(primary, "")
 		s.ok(w.WaitAcks(s.ctx, 20, noticeTime))
-		s.outage(w, fault)
+		s.soon(w, fault)
 		for _, m := range s.Others(primary) {
 			s.ok(m.PowerOn(s.ctx))
 		}

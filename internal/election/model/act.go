@@ -230,7 +230,7 @@ func (w *world) perform(s *State, i int, e *effect) {
 	case effThaw:
 		w.thaw(s, i)
 	case effSetSync:
-		w.setSync(s, i, e.set)
+		w.changeSync(s, i, e.set)
 	case effPromises:
 		if m.round.asking == 0 && w.spend(s, budRounds) {
 			m.round = round{asking: 1}
@@ -250,7 +250,7 @@ func (w *world) send(s *State, i int, t ref) {
 		switch {
 		case r.status == reqNone:
 			free = n
-		case w.txn(r.txn).name == tx.name:
+		case w.txn(r.txn).name == tx.name, r.status != reqEcho && w.exclude(w.txn(r.txn), tx):
 			return
 		case r.status == reqEcho && free < 0:
 			free = n
@@ -278,6 +278,13 @@ func (w *world) send(s *State, i int, t ref) {
 		m.writing, m.over = 1, over
 	}
 	m.req[free] = request{txn: t, status: reqSent}
+}
+
+// exclude: a vote and its withdrawal are never under way at once, or the answer to an older withdrawal
+// would be taken for one to a newer vote.
+func (w *world) exclude(a, b *transaction) bool {
+	about := func(t *transaction) bool { return t.kind == txnVote || t.kind == txnWithdraw }
+	return about(a) && about(b) && w.cfg.Bug != BugVotesOverlap
 }
 
 // adopt takes up a key that hangs on the own lease, after a proof of its own.

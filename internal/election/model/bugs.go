@@ -83,6 +83,10 @@ const (
 	BugOldBarrier
 	// BugNeverThaw: a freeze that came to nothing does not end. No state is wrong; one is stuck.
 	BugNeverThaw
+	// BugVotesOverlap: a vote is cast while the withdrawal of an older one is on its way (1, 21).
+	BugVotesOverlap
+	// BugSettingsOverlap: the electorate is published while another setting is on its way (13).
+	BugSettingsOverlap
 	lastBug
 )
 

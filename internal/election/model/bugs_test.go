@@ -20,6 +20,7 @@ func bugCases() []bugCase {
 	return []bugCase{
 		{"B1 votes not compared", BugVotesNotCompared, quorum(3, 1, oneTakeover), lost},
 		{"B2 unfrozen by a restart of the agent", BugUnfreezeOnRestart, quorum(3, 1, map[budget]int{budCommit: 1, budFreeze: 2, budAgentKill: 1}), lost},
+		{"B1 a vote beside the withdrawal of an older one", BugVotesOverlap, quorum(2, 1, map[budget]int{budCommit: 1, budFreeze: 1, budVote: 2}).but(func(c *Config) { c.Split = true }), lost},
 		{"B3 published before the barrier", BugNoBarrier, quorum(3, 1, oneTakeover), []violation{violInherit, violQuorum}},
 		{"B4 no wait after the promotion", BugNoWaitAtPromotion, quorum(3, 2, map[budget]int{budFreeze: 1}), []violation{violQuorum}},
 		{"B5 keep-alive alone", BugKeepAliveAlone, async(2, map[budget]int{budDelete: 1}), []violation{violEarlyAcquire, violTwoWriters, violFence}},
@@ -35,6 +36,7 @@ func bugCases() []bugCase {
 		{"B11 a copy replaced without a new barrier", BugOldBarrier, quorum(3, 1, map[budget]int{budCommit: 1, budReclone: 1}).but(func(c *Config) { c.OldCopies = true }), lost},
 		{"B13 loosened before it was published", BugLoosenFirst, quorum(2, 1, map[budget]int{budCut: 1, budAbsent: 1}), []violation{violQuorum}},
 		{"B13 in force because it was written", BugShowIsForce, quorum(3, 1, map[budget]int{budNoSync: 1}), []violation{violQuorum}},
+		{"B13 published while the setting changes", BugSettingsOverlap, quorum(2, 1, map[budget]int{budCut: 1, budAbsent: 1}).but(func(c *Config) { c.Tail = true }), []violation{violQuorum, violInherit}},
 		{"B14 replaced in one step", BugOneStep, quorum(3, 1, map[budget]int{budNoSync: 1}), []violation{violQuorum}},
 		{"B15 promoted without the fencer", BugPromoteLate, async(2, nil), []violation{violUnarmed}},
 		{"B15 disarmed before it was down", BugDisarmEarly, async(2, nil), []violation{violUnarmed}},

@@ -136,6 +136,6 @@ func led(w *world, s *State) bool {
 	}
 	// The published set is the only one, and what commits wait for; or nobody is left to wait for.
 	k, m := &c.sync, &s.m[h]
-	return k.leader == c.leader.name && m.inForce != 0 &&
-		(k.sets == 1 && k.set[0].wait == m.now.wait && k.set[0].mask == m.now.mask || k.sets == 0 && m.now.wait == 0)
+	return k.leader == c.leader.name &&
+		(k.sets == 1 && m.inForce != 0 && k.set[0].wait == m.now.wait && k.set[0].mask == m.now.mask || k.sets == 0 && m.now.wait == 0)
 }

@@ -51,26 +51,44 @@ func (w *world) thaw(s *State, i int) {
 	m.frz, m.voteSent = freeze{}, 0
 }
 
-// setSync writes the setting and reloads. Until it is proven to be in force, a process may go by any
-// of those before it.
-func (w *world) setSync(s *State, i int, set setting) {
+// changeSync begins to make a setting the one in force.
+func (w *world) changeSync(s *State, i int, set setting) {
 	m := &s.m[i]
-	if m.server != serverPrimary {
+	if m.server != serverPrimary || m.changing.phase != 0 {
 		return
 	}
+	m.changing = changing{phase: 1, next: set, over: w.content(m.snap).sync.seen(), writing: m.writing}
+	for j := range w.n {
+		if set.mask&(1<<j) != 0 {
+			m.changing.copies[j] = s.m[j].pub
+		}
+	}
+}
+
+// setSync writes the setting and reloads, unless the sync key that it was decided from is out of date by
+// now. Until it is proven to be in force, a process may go by any of those before it.
+func (w *world) setSync(s *State, i int) bool {
+	m := &s.m[i]
+	set := m.changing.next
+	late := m.changing.over != w.content(m.snap).sync.seen() || m.changing.writing != m.writing
+	if m.server != serverPrimary || late && w.cfg.Bug != BugSetWhileWriting && w.cfg.Bug != BugSettingsOverlap {
+		m.changing = changing{}
+		return true
+	}
+	m.changing.phase = 2
 	if m.now == set {
-		m.inForce = 0 // it is proven anew, with a barrier of its own
-		return
+		m.inForce = 0
+		return true
 	}
 	switch {
-	case m.inForce != 0 || m.before[0] == m.now:
+	case m.inForce != 0 || m.before[0] == m.now && m.before[1] == m.now:
 		m.before = [2]setting{m.now, m.now}
 	case m.before[1] == m.before[0] || m.before[1] == m.now:
 		m.before[1] = m.now
 	default:
 		w.clipped["settings not in force at once"]++
 		s.broken = outOfBounds
-		return
+		return true
 	}
 	m.now, m.inForce, m.barrier = set, 0, 0
 	if w.cfg.Bug == BugShowIsForce {
@@ -78,6 +96,7 @@ func (w *world) setSync(s *State, i int, set setting) {
 		w.proveSync(s, i)
 		m.before = before
 	}
+	return true
 }
 
 // proveSync: a canary waited by the present setting and every walsender has answered since, so that
@@ -86,11 +105,24 @@ func (w *world) proveSync(s *State, i int) {
 	m := &s.m[i]
 	m.before = [2]setting{m.now, m.now}
 	m.inForce, m.barrier = 1, m.wal.n
-	for j := range w.n {
-		m.copies[j] = 0
-		if m.now.mask&(1<<j) != 0 {
-			m.copies[j] = s.m[j].pub
-		}
+	m.copies, m.changing = m.changing.copies, changing{}
+}
+
+// changeSteps carry a change of the setting further, or give the proof up for now.
+func (x *walk) changeSteps(i int) {
+	w := x.w
+	switch x.s.m[i].changing.phase {
+	case 1:
+		x.do(stSetSync, i, 0, func(s *State) bool { return w.setSync(s, i) })
+	case 2:
+		x.do(stProveSync, i, 0, func(s *State) bool {
+			if s.m[i].server != serverPrimary {
+				return false
+			}
+			w.proveSync(s, i)
+			return true
+		})
+		x.do(stUnproven, i, 0, func(s *State) bool { s.m[i].changing = changing{}; return true })
 	}
 }
 

@@ -199,6 +199,15 @@ type answer struct {
 	lost                               revision
 }
 
+// changing is a change of the setting under way.
+type changing struct {
+	phase   uint8
+	next    setting
+	copies  [maxMembers]uint8 // whose data those in it had when it was decided
+	over    revision          // the sync key that it was decided from
+	writing uint8
+}
+
 // round is a round of failsafe promises that a leader asks for.
 type round struct {
 	asking uint8
@@ -245,6 +254,8 @@ type member struct {
 	div      uint8    // election.Divergence
 	divFor   revision
 	giving   uint8
+	// changing: a change of the setting is under way: decided (1), in the files (2).
+	changing changing
 	// writing: an own write of the sync key over the revision `over` was sent (1), perhaps more than once
 	// (2), and the snapshot does not show yet what became of it.
 	writing uint8

@@ -22,7 +22,9 @@ const (
 	stCleared // what was left of a dead server is gone
 	stReplayed
 	stProveFrozen
+	stSetSync
 	stProveSync
+	stUnproven
 	stWrite
 	stTick
 	stRenew
@@ -160,15 +162,7 @@ func (x *walk) agentSteps(i int) {
 	if m.lease == 0 {
 		x.do(stGrant, i, 0, func(s *State) bool { return w.grant(s, i) })
 	}
-	if m.now != m.before[0] || m.now != m.before[1] || w.sync() && m.inForce == 0 && m.server == serverPrimary {
-		x.do(stProveSync, i, 0, func(s *State) bool {
-			if s.m[i].server != serverPrimary {
-				return false
-			}
-			w.proveSync(s, i)
-			return true
-		})
-	}
+	x.changeSteps(i)
 }
 
 // retired says that a member has no part any more in what the bounds leave.

@@ -142,7 +142,7 @@ func stepText(k stepKind) string {
 		stBurn:     "%s writes its key anew, so that the request of unknown outcome can never be carried out",
 		stPromoted: "%s's server ends its recovery", stStopped: "%s's server has shut down", stCleared: "what was left of %s's server is gone",
 		stReplayed: "%s's server has replayed all it has", stProveFrozen: "%s's server is proven frozen",
-		stProveSync: "%s's setting is proven to be in force", stTick: "time passes for %s",
+		stSetSync: "%s's server is told its new setting", stUnproven: "%s's setting is not proven in time", stProveSync: "%s's setting is proven to be in force", stTick: "time passes for %s",
 		stRenew: "%s proves its title or lease anew", stRenewSent: "the store answers %s's proof; the answer is on its way",
 		stRenewed: "%s gets the answer to its proof", stExpire: "a lease of %s is over", stWaited: "%s has waited out the vanished key",
 		stLeaseLost: "%s learns that its lease is gone", stGrant: "%s gets a new lease", stKillAgent: "%s's agent is killed",

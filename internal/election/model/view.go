@@ -32,6 +32,7 @@ type viewKey struct {
 	racing   uint8
 	writing  uint8
 	over     revision
+	changing changing
 	tok      token
 	promise  uint8
 	server   serverState
@@ -72,7 +73,7 @@ func (w *world) key(s *State, i int) viewKey {
 	m := &s.m[i]
 	k := viewKey{
 		self: uint8(i), snap: m.snap, gap: m.gap, own: m.own, lease: m.lease, job: m.job, probes: m.probes, lost: m.lost,
-		handFail: m.handFail, div: m.div, divFor: m.divFor, inForce: m.inForce, barrier: m.barrier, copies: m.copies, round: m.round, racing: m.racing, writing: m.writing, over: m.over,
+		handFail: m.handFail, div: m.div, divFor: m.divFor, inForce: m.inForce, barrier: m.barrier, copies: m.copies, round: m.round, racing: m.racing, writing: m.writing, over: m.over, changing: m.changing,
 		tok: m.tok, promise: m.promise, server: m.server, clean: m.clean, signal: m.signal, end: m.wal.n, whole: m.wal.n, tip: m.wal.timeline(),
 		timeline: m.wal.timeline(), up: m.up, data: m.data, now: m.now, frz: m.frz, voteSent: m.voteSent,
 	}

@@ -21,6 +21,10 @@ func packSetting(g election.SyncSetting) setting {
 // viewSync adds what belongs to the synchronous modes.
 func (w *world) viewSync(k *viewKey, l *election.Local) {
 	l.Sync = election.LocalSync{Known: true, Setting: k.now.election(), InForce: k.inForce != 0, Barrier: lsnOf(k.barrier)}
+	if k.changing.phase != 0 && w.cfg.Bug != BugSettingsOverlap {
+		// While another setting is on its way nothing is known: it may be the one in force at any moment.
+		l.Sync.Known, l.Sync.InForce = k.changing.phase == 2 || k.changing.next == k.now, false
+	}
 	for j, data := range k.copies {
 		if data != 0 {
 			l.Sync.Copies = append(l.Sync.Copies, election.Voter{Name: nameOf(j), Data: dataID(j, data)})

@@ -197,6 +197,7 @@ func (w *world) first() State {
 	a.tok = token{armed: 1, rev: 16, lease: a.lease}
 	a.now, a.before = set, [2]setting{set, set}
 	if w.sync() {
+		w.changeSync(&s, 0, set)
 		w.proveSync(&s, 0)
 	}
 	s.store = w.intern(c)

@@ -41,6 +41,7 @@ func (c Config) but(change func(*Config)) Config {
 // Worlds are those that the safety argument asks for. Each is walked as far as there is room.
 func Worlds() []Config {
 	tail := func(c *Config) { c.Tail = true }
+	split := func(c *Config) { c.Split = true }
 	time := func(c *Config) { c.Clock = true }
 	all := []Config{
 		// Votes, each against each, with nothing else going wrong.
@@ -50,6 +51,11 @@ func Worlds() []Config {
 		quorum(3, 2, map[budget]int{budCommit: 1, budFreeze: 2}),
 		chosen(3, 1, map[budget]int{budCommit: 1, budFreeze: 2}),
 		quorum(4, 2, map[budget]int{budFreeze: 2}),
+		// Late answers: a request may be carried out long before its sender hears of it. Votes twice in a freeze.
+		quorum(3, 1, map[budget]int{budCommit: 1, budFreeze: 2}).but(split),
+		quorum(2, 1, map[budget]int{budCommit: 1, budFreeze: 2, budVote: 3, budUnknown: 1}).but(split),
+		quorum(3, 2, map[budget]int{budCommit: 1, budFreeze: 1, budVote: 2}).but(split),
+		quorum(3, 1, map[budget]int{budNoSync: 2, budCommit: 1}).but(func(c *Config) { c.Split, c.Tail = true, true }),
 		// One fault of each kind on top.
 		quorum(3, 1, map[budget]int{budCommit: 1, budFreeze: 2, budUnknown: 1}),
 		quorum(3, 1, map[budget]int{budCommit: 1, budFreeze: 2, budAgentKill: 1}),

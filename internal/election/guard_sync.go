@@ -346,7 +346,7 @@ func withdrawViolation(v *View, w WithdrawVote) string {
 
 func promoteViolation(v *View, s SyncSetting) string {
 	have := v.Store.Cluster.Sync
-	if v.Store.Cluster.Revision < v.Own.Revision && (v.Policy.Sync.Mode != SyncOff || have.Active()) && v.Local.Role == RoleStandby {
+	if v.Store.Cluster.Revision < v.Own.Revision && (v.Policy.Sync.Mode != SyncOff || have.Active()) && v.Local.Server == ServerRunning && v.Local.Role == RoleStandby {
 		return "a promotion before the electorate that came with the title is known"
 	}
 	if have.Leader == v.Self.Name && !covered(s, have) {

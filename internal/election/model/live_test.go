@@ -12,7 +12,7 @@ func liveWorlds() []Config {
 		quorum(3, 1, map[budget]int{budFreeze: 1, budCommit: 1}),
 		quorum(3, 1, map[budget]int{budFreezeNode: 1, budReigns: 0}),
 		quorum(3, 1, map[budget]int{budAgentKill: 1, budNoSync: 1}),
-		chosen(3, 1, map[budget]int{budCut: 1, budAbsent: 1}),
+		chosen(map[budget]int{budCut: 1, budAbsent: 1}),
 		failsafe(2, map[budget]int{budRounds: 1}),
 	}
 }

@@ -16,9 +16,9 @@ func quorum(members, wait int, left map[budget]int) Config {
 	return with(Config{Members: members, Mode: election.SyncQuorum, Nodes: wait}, left)
 }
 
-// chosen is a world in which commits wait for all of a few chosen standbys.
-func chosen(members, wait int, left map[budget]int) Config {
-	return quorum(members, wait, left).but(func(c *Config) { c.Mode = election.SyncOn })
+// chosen is a world of three members in which commits wait for a chosen standby.
+func chosen(left map[budget]int) Config {
+	return quorum(3, 1, left).but(func(c *Config) { c.Mode = election.SyncOn })
 }
 
 // failsafe is an asynchronous world in which a leader lives on by promises.
@@ -49,7 +49,7 @@ func Worlds() []Config {
 		quorum(3, 2, map[budget]int{budFreeze: 1}).but(tail),
 		quorum(3, 1, map[budget]int{budCommit: 1, budFreeze: 2}),
 		quorum(3, 2, map[budget]int{budCommit: 1, budFreeze: 2}),
-		chosen(3, 1, map[budget]int{budCommit: 1, budFreeze: 2}),
+		chosen(map[budget]int{budCommit: 1, budFreeze: 2}),
 		quorum(4, 2, map[budget]int{budFreeze: 2}),
 		// Late answers: a request may be carried out long before its sender hears of it. Votes twice in a freeze.
 		quorum(3, 1, map[budget]int{budCommit: 1, budFreeze: 2}).but(split),
@@ -77,8 +77,8 @@ func Worlds() []Config {
 		quorum(3, 1, map[budget]int{budNoSync: 1, budAgentKill: 1, budCommit: 1}).but(tail),
 		quorum(3, 1, map[budget]int{budNoSync: 1, budFreeze: 2}),
 		quorum(3, 1, map[budget]int{budCut: 2, budAbsent: 2, budCommit: 1}).but(tail),
-		chosen(3, 1, map[budget]int{budCut: 1, budAbsent: 1, budCommit: 1, budFreeze: 1}),
-		chosen(3, 1, map[budget]int{budCut: 2, budAbsent: 2, budCommit: 1}).but(func(c *Config) { c.Strict, c.Tail = true, true }),
+		chosen(map[budget]int{budCut: 1, budAbsent: 1, budCommit: 1, budFreeze: 1}),
+		chosen(map[budget]int{budCut: 2, budAbsent: 2, budCommit: 1}).but(func(c *Config) { c.Strict, c.Tail = true, true }),
 		// Switchover against takeover and failover, with time.
 		quorum(3, 2, map[budget]int{budSwitchover: 1, budFreeze: 1}),
 		quorum(2, 1, map[budget]int{budSwitchover: 1, budFreeze: 1, budCommit: 1}).but(time),

@@ -181,7 +181,10 @@ func (a *Agent) boundBy(ctx context.Context, sent election.SyncState) {
 		begun := Now()
 		a.keeper.now()
 		pctx, cancel := context.WithTimeout(ctx, proofPatience)
-		for own, _ := a.keeper.title(); own.Sent < begun && sleepCtx(pctx, pollEvery); own, _ = a.keeper.title() {
+		for {
+			if own, _ := a.keeper.title(); own.Sent >= begun || !sleepCtx(pctx, pollEvery) {
+				break
+			}
 		}
 		cancel()
 	}

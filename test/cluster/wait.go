@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"slices"
@@ -89,12 +90,40 @@ func (c *Cluster) WaitSynchronous(ctx context.Context, primary *Member, timeout 
 	if c.Options.Mode == "" || c.Options.Mode == Asynchronous {
 		return nil
 	}
+	if c.Options.Mode != AnyOne {
+		return c.waitElectorate(ctx, timeout)
+	}
 	return c.WaitFor(ctx, timeout, "a synchronous standby of "+primary.Name, func(ctx context.Context) (bool, string) {
 		n, err := primary.SQL(ctx, "SELECT count(*) FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum')")
 		if err != nil {
 			return false, err.Error()
 		}
 		return n != "0", n + " synchronous standbys"
+	})
+}
+
+// waitElectorate waits until the sync key names as many standbys as the mode makes of the members that
+// run, and nothing of a change that is under way.
+func (c *Cluster) waitElectorate(ctx context.Context, timeout time.Duration) error {
+	want := -1
+	for _, m := range c.Members {
+		if m.Running() {
+			want++
+		}
+	}
+	if c.Options.Mode == Synchronous {
+		want = min(want, 1)
+	}
+	return c.WaitFor(ctx, timeout, fmt.Sprintf("%d standbys in the sync key", want), func(ctx context.Context) (bool, string) {
+		text, err := c.Get(ctx, "sync")
+		var key struct {
+			Standbys string `json:"sync_standby"`
+		}
+		if err == nil {
+			err = json.Unmarshal([]byte(text), &key)
+		}
+		names := strings.FieldsFunc(key.Standbys, func(r rune) bool { return r == ',' })
+		return err == nil && len(names) == want, fmt.Sprint(text, err)
 	})
 }
 

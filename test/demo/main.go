@@ -29,7 +29,7 @@ func main() {
 	flag.BoolVar(&o.keep, "keep", false, "leave the cluster running at the end")
 	flag.BoolVar(&o.stop, "stop", false, "take the cluster down at the end without asking")
 	flag.StringVar(&o.down, "down", "", "take down the cluster that was left in this `directory`, and do nothing else")
-	flag.StringVar(&o.mode, "mode", string(cluster.AnyOne), "replication: any (commits wait for one standby), async, sync or quorum")
+	flag.StringVar(&o.mode, "mode", string(cluster.Quorum), "replication: quorum, sync, async, or any (commits wait for one standby that pgha does not choose)")
 	flag.DurationVar(&o.ttl, "ttl", 10*time.Second, "lifetime of the leader's lease")
 	flag.IntVar(&o.rate, "rate", 100, "writes per second")
 	flag.Parse()

@@ -80,7 +80,12 @@ func (s *story) loseNode(ctx context.Context, primary *cluster.Member) (*cluster
 		return nil, err
 	}
 	events := seen.stop(fault)
-	s.say("Nobody can tell a dead node from one that is only cut off: its successor waits until its lease (%s) has run out.", s.o.ttl)
+	switch cluster.Mode(s.o.mode) {
+	case cluster.Quorum, cluster.Synchronous:
+		s.say("Its lease would last for up to %s. But what commits wait for can be taken from it: the standbys freeze, vote, and replace it.", s.o.ttl)
+	default:
+		s.say("Nobody can tell a dead node from one that is only cut off: its successor waits until its lease (%s) has run out.", s.o.ttl)
+	}
 	s.outage(fault, append([]event{{dead, "nothing of node " + primary.Name + " is left"}}, events...), "Writes stood still for")
 	return successor, nil
 }

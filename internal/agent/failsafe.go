@@ -235,9 +235,10 @@ func (a *Agent) Failsafe(ctx context.Context, req restapi.FailsafeRequest) resta
 }
 
 // promisedUntil is until when this member must not race by time. What was promised before the fencer's
-// record was lost is waited out; without a failsafe set nobody can have asked.
+// record was lost is waited out; without a failsafe set nobody can have asked. While somebody leads there
+// is no race to stay out of, and a planned change of the leader need not wait.
 func (f *facts) promisedUntil(st fencer.State) election.Instant {
-	if f.cluster.FailsafeRev == 0 {
+	if f.cluster.FailsafeRev == 0 || f.cluster.Leader.Present {
 		return st.PromiseUntil
 	}
 	return st.PromisedUntil(longestPromise(f.cluster, f.cfg.Name, f.dynamic.TTL))

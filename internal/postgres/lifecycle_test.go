@@ -282,6 +282,19 @@ func (n *node) rewinds(b *node) {
 	if err := os.WriteFile(b.inData("pg_hba.conf"), []byte(own), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	// As it is found when b had been started as a standby and then lost its power: the crash recovery
+	// before the rewind must not stumble over the signal, nor over a process id that is another's now.
+	if err := b.WriteStandbySignal(); err != nil {
+		t.Fatal(err)
+	}
+	pid, err := os.ReadFile(n.inData("postmaster.pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	number, _, _ := strings.Cut(string(pid), "\n")
+	if err := os.WriteFile(b.inData("postmaster.pid"), []byte(number+"\n"+b.opt.DataDir+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	res, err := b.Rewind(t.Context(), n.source(), RewindOptions{}, nil)
 	if err != nil || !res.Done {
 		t.Fatalf("%+v, %v", res, err)

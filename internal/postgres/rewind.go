@@ -69,10 +69,9 @@ func (s *Server) Rewind(ctx context.Context, src Source, o RewindOptions, progre
 	if err := s.begin("rewind", src.String()); err != nil {
 		return RewindResult{}, fmt.Errorf("rewind from %s: %w", src, err)
 	}
-	if major < 13 && c.State != ControlShutDown && c.State != ControlShutDownInRecovery {
-		if err := s.singleUserRecovery(ctx); err != nil {
-			return RewindResult{}, fmt.Errorf("rewind from %s: crash recovery: %w", src, err)
-		}
+	restore, err := s.prepareRecovery(ctx, c, major)
+	if err != nil {
+		return RewindResult{}, fmt.Errorf("rewind from %s: crash recovery: %w", src, err)
 	}
 	s.log.Info("rewind started", zap.String("source", src.String()))
 	// A statement_timeout of the role or database would abort the copy in the middle.
@@ -90,7 +89,7 @@ func (s *Server) Rewind(ctx context.Context, src Source, o RewindOptions, progre
 	})
 	if err != nil {
 		if !writing.Load() {
-			err = errors.Join(err, s.finish())
+			err = errors.Join(err, restore(), s.finish())
 		}
 		return RewindResult{Output: out}, fmt.Errorf("rewind from %s: %w", src, err)
 	}
@@ -229,14 +228,28 @@ func (s *Server) finishRewind(kept map[string][]byte) error {
 	return s.finish()
 }
 
+// prepareRecovery makes way for the crash recovery of a directory that was not shut down cleanly, which
+// pg_rewind does itself from PostgreSQL 13 on, in single-user mode: that refuses to run with a signal
+// file, and takes the postmaster.pid of a lost power supply for a running server once its number is
+// another process's. restore puts back what a start as a standby needs.
+func (s *Server) prepareRecovery(ctx context.Context, c ControlData, major int) (restore func() error, err error) {
+	if c.State == ControlShutDown || c.State == ControlShutDownInRecovery {
+		return func() error { return nil }, nil
+	}
+	for _, name := range []string{"standby.signal", "recovery.signal", "postmaster.pid"} {
+		if err := removeDurably(s.inData(name)); err != nil {
+			return nil, err
+		}
+	}
+	if major < 13 {
+		return s.WriteStandbySignal, s.singleUserRecovery(ctx)
+	}
+	return s.WriteStandbySignal, nil
+}
+
 // singleUserRecovery replays the WAL after a crash, so that the directory is cleanly shut down.
 // From PostgreSQL 13 on pg_rewind does this itself.
 func (s *Server) singleUserRecovery(ctx context.Context) error {
-	for _, name := range []string{"standby.signal", "recovery.signal"} {
-		if err := removeDurably(s.inData(name)); err != nil {
-			return err
-		}
-	}
 	_, err := s.run(ctx, helper{
 		Name: "postgres --single", Path: s.bin("postgres"), Stdin: "\n",
 		Args: []string{

@@ -15,6 +15,7 @@ haproxy|haproxy|routing clients to the primary
 iproute2|ip|members in network namespaces
 iptables|iptables|cutting and resetting connections
 strace|strace|slow and failing disks
+libfaketime|/usr/lib/*/faketime/libfaketime.so.1|clocks that are set back and forward
 ca-certificates|/etc/ssl/certs/ca-certificates.crt|fetching Go modules
 git|git|the version that is stamped into the programs
 make|make|this build
@@ -27,9 +28,9 @@ readonly POLICY=/usr/sbin/policy-rc.d
 readonly POLICY_SAVED=$POLICY.before-pgha
 readonly NO_MAIN_CLUSTER=/etc/postgresql-common/createcluster.d/pgha-no-main-cluster.conf
 
-present() { # program or file
+present() { # program, file, or pattern of files
     case $1 in
-        /*) [ -e "$1" ] ;;
+        /*) compgen -G "$1" >/dev/null ;;
         *) command -v "$1" >/dev/null ;;
     esac
 }

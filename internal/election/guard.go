@@ -164,6 +164,8 @@ func acquireViolation(v *View) string {
 	switch {
 	case v.Store.Cluster.Leader.Present:
 		return "the leader key is taken while it is there"
+	case v.Own.Revision != 0 && v.Store.Cluster.Reign.ModRevision > v.Own.Revision && v.Store.Cluster.Reign.Holder != v.Self.Name:
+		return "a key that was another's is put back as the own"
 	case v.Own.Held() && v.Now < max(v.Own.Sent, v.Own.Promised)+v.Own.TTL-2*guardMargin(v):
 		return "" // its own key, deleted under it
 	case gap.Since != 0 && v.Now-gap.Since >= max(v.Policy.TTL, v.Store.Cluster.Reign.TTL)+v.Policy.Margin:

@@ -240,6 +240,14 @@ func titleRows() []row {
 			}}},
 		},
 		{
+			name: "a key that went after another had led since is not put back", view: healthyLeader(), rule: "title.taken", trouble: true,
+			with: func(v *View) {
+				vanished(v)
+				v.Store.Cluster.Reign.Holder, v.Store.Cluster.Reign.ModRevision = "c", v.Own.Revision+1
+			},
+			want: []Action{Demote{Why: "leader key taken"}},
+		},
+		{
 			name: "a key put back before the promotion keeps the timeline that it reserved", view: healthyLeader(), rule: "title.vanished", trouble: true,
 			with: func(v *View) {
 				vanished(v)

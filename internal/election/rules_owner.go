@@ -1,6 +1,7 @@
 package election
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -39,12 +40,21 @@ func (v *View) keyOnOwnLease() bool {
 
 // keyTaken says that the key is another's. An own write whose answer is still on its way while the
 // watch shows it already (a key put back after it was deleted) is no reason to fall silent.
-func (v *View) keyTaken() bool { return v.keyMoved() && !v.keyOnOwnLease() }
+func (v *View) keyTaken() bool {
+	return v.keyMoved() && !v.keyOnOwnLease() || v.Own.Held() && v.otherReign() && !v.Store.Cluster.Leader.Present
+}
+
+// otherReign says that another member's reign began after the own title was won: a key that is gone now
+// was that one's.
+func (v *View) otherReign() bool {
+	r := v.Store.Cluster.Reign
+	return r.ModRevision > v.Own.Revision && r.Holder != v.Self.Name
+}
 
 // keyVanished says that a snapshot newer than the own title shows no key at all.
 func (v *View) keyVanished() bool {
 	c := v.Store.Cluster
-	return v.Own.Held() && c.Revision > v.Own.Revision && !c.Leader.Present
+	return v.Own.Held() && c.Revision > v.Own.Revision && !c.Leader.Present && !v.otherReign()
 }
 
 func titleRules() []rule {
@@ -71,7 +81,7 @@ func titleRules() []rule {
 			doc:  "The leader key bears another revision than the one this agent wrote: it is somebody else's, whatever name it shows. The server is silenced at once.",
 			when: (*View).keyTaken,
 			then: func(v *View) Plan {
-				return trouble("the leader key was taken over by "+v.Store.Cluster.Leader.Name, "",
+				return trouble("the leader key was taken over by "+cmp.Or(v.Store.Cluster.Leader.Name, v.Store.Cluster.Reign.Holder), "",
 					Demote{Why: "leader key taken"})
 			},
 		},

@@ -79,9 +79,26 @@ func (b *bench) asked(ctx context.Context) (idle, error) {
 	return out, err
 }
 
+// calm waits until nothing has been written to etcd for a while: a server that was just started moves its
+// log for a minute by itself, and every position is published.
+func (b *bench) calm(ctx context.Context) error {
+	const quiet = 20 * time.Second
+	last, since := int64(0), cluster.Mono()
+	return b.c.WaitFor(ctx, 3*time.Minute, "etcd to be left alone", func(ctx context.Context) (bool, string) {
+		revision, err := b.c.Etcd.Revision(ctx)
+		if err != nil || revision != last {
+			last, since = revision, cluster.Mono()
+		}
+		return cluster.Mono()-since >= quiet, fmt.Sprint("revision ", revision, " ", err)
+	})
+}
+
 // rest measures a span in which the cluster must stay as it is.
 func (b *bench) rest(ctx context.Context, primary *cluster.Member) (idle, error) {
 	out := idle{Mode: b.mode, TTL: b.ttl}
+	if err := b.calm(ctx); err != nil {
+		return out, err
+	}
 	start := make(map[string][2]time.Duration)
 	for _, m := range b.c.Members {
 		agent, _, err1 := usage(m, cluster.Agent)

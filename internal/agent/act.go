@@ -247,6 +247,9 @@ func (a *Agent) acquire(ctx context.Context, v election.View, act election.Acqui
 		return errors.New("acquire the leader key: it is not known yet whether it was given away")
 	}
 	reign.Lease, reign.TTL = lease, ttl
+	if v.Own.Held() && v.Store.Cluster.Reign.ModRevision > v.Own.Revision {
+		return errors.New("acquire the leader key: another reign began since this title, the key that is gone was not its")
+	}
 	// Putting the own key back is no race: the promises were given to this very title.
 	if why := a.race.begin(v.Store.Cluster.Reign.ModRevision, v.Own.Held(), a.promisedUntil); why != "" {
 		return errors.New("acquire the leader key: " + why)

@@ -36,8 +36,10 @@ type keeper struct {
 	// giving is the revision of a leader key that a hand-over or release may still give away: while
 	// that is not resolved, nothing writable starts under it.
 	giving int64
-	asked  time.Duration // ttl that the lease was asked with
-	raft   uint64        // raft term of the last keep-alive; zero: not known
+	// gave is the last such revision; it outlives the title, since the request may outlive it.
+	gave  int64
+	asked time.Duration // ttl that the lease was asked with
+	raft  uint64        // raft term of the last keep-alive; zero: not known
 
 	// arming is held while the fencer is armed or renewed, so that two who need it armed do not end each
 	// other's epoch. It is taken before mu.

@@ -99,8 +99,20 @@ func (k *keeper) adopt(ctx context.Context, revision int64) error {
 	if !ok {
 		return errors.New("the leader key is not on this agent's lease any more")
 	}
+	own := election.Own{Revision: revision, Lease: lease, Sent: sent, TTL: granted}
+	k.mu.Lock()
+	gave := k.gave == revision
+	k.mu.Unlock()
+	if gave {
+		// A release or hand-over of this very key was given up on and may still be on its way.
+		revision, settled := k.burnOnce(ctx, own)
+		if !settled || revision == 0 {
+			return errors.New("it is not known whether the leader key was given away")
+		}
+		own.Revision = revision
+	}
 	k.a.facts.with((*facts).adopted)
-	return k.take(ctx, election.Own{Revision: revision, Lease: lease, Sent: sent, TTL: granted}, false)
+	return k.take(ctx, own, false)
 }
 
 // ensureArmed gives the fencer the present title again if it does not hold it.
@@ -136,6 +148,9 @@ func (k *keeper) ensureArmed(ctx context.Context) (uint64, error) {
 func (k *keeper) giveAway(revision int64) {
 	k.mu.Lock()
 	k.giving = revision
+	if revision != 0 {
+		k.gave = revision
+	}
 	k.mu.Unlock()
 }
 

@@ -51,7 +51,9 @@ func ineligible(v *View) string {
 		// In the synchronous modes the history may name a branch that nobody followed; then the
 		// reign says which timelines hold what was acknowledged, and the votes who holds most.
 		return fmt.Sprintf("its timeline %d is behind the cluster's %d", v.Local.Timeline, clusterTimeline(c))
-	case !named(v) && behind(c.Status.Optime, v.Local.LSN) > v.Policy.MaximumLag:
+	case !named(v) && !(c.Sync.Active() && ownCopyLed(v)) && behind(c.Status.Optime, v.Local.LSN) > v.Policy.MaximumLag:
+		// In a synchronous cluster the copy that led last holds every commit, whatever a leader
+		// that was left aside has published.
 		return fmt.Sprintf("it is %d bytes behind the last known position of the leader, more than maximum_lag_on_failover (%d)",
 			behind(c.Status.Optime, v.Local.LSN), v.Policy.MaximumLag)
 	}

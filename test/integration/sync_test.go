@@ -51,6 +51,35 @@ func (s *story) soon(w *cluster.Writer, fault time.Duration) {
 	}
 }
 
+// strike does something to a member, or undoes it.
+type strike func(*cluster.Member, context.Context) error
+
+func cutOff(from cluster.From) strike {
+	return func(m *cluster.Member, ctx context.Context) error { return m.Partition(ctx, from) }
+}
+
+// takenFrom strikes the primary under load, waits for its successor to be written to, undoes the fault, and
+// judges: no wait for the lease, one writer, nothing lost. By the time that the successor shows itself as the
+// primary, the old one must not any more, even to those on its own machine.
+func (s *story) takenFrom(fault, undo strike) {
+	s.Helper()
+	s.voters(2)
+	w := s.load(cluster.WriterOptions{})
+	witness := s.witness()
+	old := s.settle()
+	begin := cluster.Mono()
+	s.ok(fault(old, s.ctx))
+	successor, err := s.WaitPrimary(s.ctx, promoteTime, old)
+	s.ok(err)
+	if code := old.LocalCode(s.ctx, "/primary"); code == http.StatusOK {
+		s.Errorf("%s calls itself primary beside %s", old.Name, successor.Name)
+	}
+	s.resumed(w, successor)
+	s.soon(w, begin)
+	s.ok(undo(old, s.ctx))
+	s.judge(nothingLost, begin, w, witness)
+}
+
 // TestTakeoverByVotes takes the primary away from a cluster in quorum mode, whose standbys then need not
 // wait for its lease.
 func TestTakeoverByVotes(t *testing.T) {
@@ -59,63 +88,16 @@ func TestTakeoverByVotes(t *testing.T) {
 	o.Network = cluster.Namespaces
 	s := begin(t, o)
 	s.chapter("the primary's node dies", func(s *story) {
-		s.voters(2)
-		w := s.load(cluster.WriterOptions{})
-		witness := s.witness()
-		old := s.settle()
-		fault := cluster.Mono()
-		s.ok(old.PowerOff(s.ctx))
-		successor, err := s.WaitPrimary(s.ctx, promoteTime, old)
-		s.ok(err)
-		s.resumed(w, successor)
-		s.soon(w, fault)
-		s.ok(old.PowerOn(s.ctx))
-		s.judge(nothingLost, fault, w, witness)
+		s.takenFrom((*cluster.Member).PowerOff, (*cluster.Member).PowerOn)
 	})
 	s.chapter("the primary is cut off from everyone", func(s *story) {
-		s.voters(2)
-		w := s.load(cluster.WriterOptions{})
-		witness := s.witness()
-		old := s.settle()
-		fault := cluster.Mono()
-		s.ok(old.Partition(s.ctx, cluster.FromEveryone))
-		successor, err := s.WaitPrimary(s.ctx, promoteTime, old)
-		s.ok(err)
-		if code := old.LocalCode(s.ctx, "/primary"); code == http.StatusOK {
-			s.Errorf("the isolated server calls itself primary beside %s", successor.Name)
-		}
-		s.resumed(w, successor)
-		s.soon(w, fault)
-		s.ok(old.Heal(s.ctx))
-		s.judge(nothingLost, fault, w, witness)
+		s.takenFrom(cutOff(cluster.FromEveryone), (*cluster.Member).Heal)
 	})
 	s.chapter("the primary is cut off from its standbys, and has etcd and its clients", func(s *story) {
-		s.voters(2)
-		w := s.load(cluster.WriterOptions{})
-		witness := s.witness()
-		old := s.settle()
-		fault := cluster.Mono()
-		s.ok(old.Partition(s.ctx, cluster.FromMembers))
-		successor, err := s.WaitPrimary(s.ctx, promoteTime, old)
-		s.ok(err)
-		s.resumed(w, successor)
-		s.soon(w, fault)
-		s.ok(old.Heal(s.ctx))
-		s.judge(nothingLost, fault, w, witness)
+		s.takenFrom(cutOff(cluster.FromMembers), (*cluster.Member).Heal)
 	})
 	s.chapter("the primary's whole node stands still, and runs on later", func(s *story) {
-		s.voters(2)
-		w := s.load(cluster.WriterOptions{})
-		witness := s.witness()
-		old := s.settle()
-		fault := cluster.Mono()
-		s.ok(old.Freeze(s.ctx, cluster.Node))
-		successor, err := s.WaitPrimary(s.ctx, promoteTime, old)
-		s.ok(err)
-		s.resumed(w, successor)
-		s.soon(w, fault)
-		s.ok(old.Thaw(s.ctx))
-		s.judge(nothingLost, fault, w, witness)
+		s.takenFrom(func(m *cluster.Member, ctx context.Context) error { return m.Freeze(ctx, cluster.Node) }, (*cluster.Member).Thaw)
 	})
 	s.chapter("a voter is cut off: the primary stays", func(s *story) {
 		s.voters(2)

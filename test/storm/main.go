@@ -142,15 +142,14 @@ func run(ctx context.Context, o options, out io.Writer) (*report, error) {
 		err = s.rage(ctx)
 	}
 	r := s.judge(context.WithoutCancel(ctx), err)
+	err = nil
 	if len(r.Red) > 0 || s.findings > 0 {
-		s.c.Options.KeepDir = true
+		// Of a sabotage red is what was asked for.
+		s.c.Options.KeepDir = o.keep || o.sabotage == ""
+	}
+	if s.c.Options.KeepDir {
 		err = s.evidence()
 		fmt.Fprintln(out, "storm: logs are kept in", s.c.Dir)
-	} else {
-		err = nil
-	}
-	if o.sabotage != "" && !o.keep {
-		s.c.Options.KeepDir = false // red is what was asked for
 	}
 	return r, errors.Join(err, s.close())
 }

@@ -293,6 +293,9 @@ func (w *world) adopt(s *State, i int, rev revision) {
 	if l.rev != rev || l.lease != m.lease || m.lease == 0 || !s.leaseAlive(l.lease) {
 		return
 	}
+	if m.giving != 0 {
+		return // it is not known yet whether it was given away
+	}
 	s.leases[i].age[l.lease.generation()] = fresh
 	m.own = title{rev: rev, lease: l.lease, promised: over}
 	if r := w.content(m.snap).reign; int(r.holder) == i+1 {
@@ -315,7 +318,10 @@ func (w *world) arm(s *State, i int) bool {
 // drop forgets the title. The fencer refuses to be disarmed while the server may be writable.
 func (w *world) drop(s *State, i int) {
 	m := &s.m[i]
-	m.own, m.giving = title{promised: over}, 0
+	m.own = title{promised: over}
+	if w.cfg.Bug == BugReleaseForgotten {
+		m.giving = 0
+	}
 	if m.server == serverDown || m.server == serverStandby || w.cfg.Bug == BugDisarmEarly || w.cfg.Bug == BugDownEarly {
 		m.tok = token{}
 	}
@@ -340,7 +346,7 @@ func (w *world) startRelease(s *State, i int) {
 	}
 	t := transaction{kind: txnRelease, owner: i, name: "release leader", txn: dcs.ReleaseLeader(int64(m.own.rev), rec, status)}
 	m.tok = token{}
-	m.giving = 1
+	m.giving, m.gave = 1, m.own.rev
 	w.send(s, i, w.internTxn(t))
 }
 

@@ -87,6 +87,8 @@ const (
 	BugVotesOverlap
 	// BugSettingsOverlap: the electorate is published while another setting is on its way (13).
 	BugSettingsOverlap
+	// BugReleaseForgotten: a title that is dropped takes with it that its release is on its way (21).
+	BugReleaseForgotten
 	lastBug
 )
 

@@ -50,6 +50,7 @@ func bugCases() []bugCase {
 		{"B21 a hand-over of unknown outcome", BugUnknownFails, async(2, map[budget]int{budSwitchover: 1, budUnknown: 1}), []violation{violDown, violTwoWriters, violEarlyAcquire}},
 		{"B21 the setting changed under a write of the set", BugSetWhileWriting, quorum(3, 1, map[budget]int{budNoSync: 2}), []violation{violQuorum}},
 		{"a token taken up without a new revision", BugTokenProven, async(2, map[budget]int{budSwitchover: 1, budAgentKill: 1}), []violation{violDown, violTwoWriters, violEarlyAcquire}},
+		{"a release forgotten with the title", BugReleaseForgotten, quorum(2, 1, map[budget]int{budServerCrash: 2}).but(func(c *Config) { c.Clock = true }), []violation{violDown}},
 		{"B22 time alone, and a clock that stood still", BugTimeOnly, quorum(3, 1, map[budget]int{budCommit: 1, budFreezeNode: 1}).but(func(c *Config) { c.Clock, c.ClockStops = true, true }), lost},
 	}
 }

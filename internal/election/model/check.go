@@ -155,6 +155,9 @@ func (w *world) checkTxn(s *State, t *transaction) {
 		}
 	case txnAcquire:
 		for j := range w.n {
+			if w.sync() && s.m[j].tok.rev != w.content(s.store).gone.rev {
+				continue // replaced by votes: what it writes is never confirmed
+			}
 			if j != t.owner && w.canWrite(s, j) && !w.cfg.ClockStops {
 				s.broken = uint8(violEarlyAcquire)
 			}

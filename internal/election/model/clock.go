@@ -2,7 +2,6 @@ package model
 
 import (
 	"github.com/pgha/pgha/internal/dcs"
-	"github.com/pgha/pgha/internal/election"
 )
 
 func (x *walk) clockSteps(i int) {
@@ -130,6 +129,12 @@ func (w *world) allOver(s *State) bool {
 		t := s.m[j].tok
 		if own := s.m[j].own; own.rev == t.rev && own.promised < over && own.age >= strikes {
 			continue // it lives on by promises
+		}
+		for _, q := range s.m[j].req {
+			// It took the key that vanished, and does not know it yet.
+			if q.status == reqDone && q.age < strikes && leaseOf(w.txn(q.txn)) != 0 && q.rev != w.content(s.store).leader.rev {
+				return false
+			}
 		}
 		if w.cfg.Bug == BugKeepAliveAlone {
 			continue // its title is never proven again, however young it looks
@@ -282,7 +287,7 @@ func (w *world) startAgent(s *State, i int) bool {
 			m.own.next = c.reign.next
 		}
 		if w.cfg.Bug != BugTokenProven {
-			w.rewrite(s, i)
+			w.rewrite(s, i, t.rev)
 			m.snap = s.store
 		}
 		m.writing, m.over = 2, w.content(s.store).sync.seen()
@@ -298,14 +303,15 @@ func (w *world) startAgent(s *State, i int) bool {
 
 // rewrite puts the own leader key anew under its lease. Whatever was sent before and compares the key's
 // revision can never be carried out any more.
-func (w *world) rewrite(s *State, i int) {
+func (w *world) rewrite(s *State, i int, rev revision) {
 	m := &s.m[i]
-	reign := w.content(s.store).cluster().Reign
-	if w.execute(s, dcs.RehangLeader(nameOf(i), election.LeaseID(m.own.lease), int64(m.own.rev), reign)) {
-		m.own.rev = w.content(s.store).leader.rev
-		if m.tok.armed != 0 {
-			m.tok.rev = m.own.rev
-		}
+	c := w.content(s.store).cluster()
+	if !w.execute(s, dcs.RehangLeader(nameOf(i), c.Leader.Lease, int64(rev), c.Reign)) || m.own.rev != rev {
+		return
+	}
+	m.own.rev = w.content(s.store).leader.rev
+	if m.tok.armed != 0 {
+		m.tok.rev = m.own.rev
 	}
 }
 

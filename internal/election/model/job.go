@@ -236,7 +236,7 @@ func (w *world) giveKey(s *State, i, candidate int) bool {
 		return false
 	}
 	m.req[free] = request{txn: w.internTxn(t), status: reqSent}
-	m.giving, m.job.phase = 1, phaseSent
+	m.giving, m.gave, m.job.phase = 1, m.own.rev, phaseSent
 	return true
 }
 
@@ -245,16 +245,18 @@ func (w *world) giveKey(s *State, i, candidate int) bool {
 func (w *world) burn(s *State, i int) {
 	m := &s.m[i]
 	c := w.content(s.store)
-	kept := m.own.rev != 0 && c.leader.rev == m.own.rev
+	kept := m.gave != 0 && c.leader.rev == m.gave
 	if kept && w.cfg.Bug != BugUnknownFails {
-		w.rewrite(s, i)
+		w.rewrite(s, i, m.gave)
 	}
-	m.giving = 0
+	m.giving, m.gave = 0, 0
 	switch {
 	case kept && m.job.kind == jobHandOver:
 		m.job.phase = phaseFailed
 	case kept:
-		w.arm(s, i)
+		if m.own.rev != 0 {
+			w.arm(s, i)
+		}
 	case m.job.kind == jobHandOver:
 		m.job.phase = phaseGone
 	default:

@@ -37,11 +37,13 @@ func (w *world) answered(s *State, i, r int) bool {
 			w.arm(s, i)
 		}
 	case txnRelease:
-		w.drop(s, i)
-		m.giving = 0
+		if m.own.rev == m.gave {
+			w.drop(s, i)
+		}
+		m.giving, m.gave = 0, 0
 		return true
 	case txnHandOver:
-		m.giving = 0
+		m.giving, m.gave = 0, 0
 		m.job.phase = phaseFailed
 		if done {
 			m.job.phase = phaseGone

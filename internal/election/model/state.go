@@ -254,6 +254,7 @@ type member struct {
 	div      uint8    // election.Divergence
 	divFor   revision
 	giving   uint8
+	gave     revision // the leader key that a release or hand-over on its way is about
 	// changing: a change of the setting is under way: decided (1), in the files (2).
 	changing changing
 	// writing: an own write of the sync key over the revision `over` was sent (1), perhaps more than once

@@ -83,6 +83,8 @@ func Worlds() []Config {
 		quorum(3, 2, map[budget]int{budSwitchover: 1, budFreeze: 1}),
 		quorum(2, 1, map[budget]int{budSwitchover: 1, budFreeze: 1, budCommit: 1}).but(time),
 		quorum(2, 1, map[budget]int{budFreeze: 1, budCommit: 1, budFreezeNode: 1}).but(func(c *Config) { c.Clock, c.ClockStops = true, true }),
+		// An operator deletes the key of one that took over, while the one before does not know of it.
+		quorum(3, 2, map[budget]int{budDelete: 1, budFreeze: 1, budReigns: 2}).but(time),
 		// The asynchronous world.
 		async(2, map[budget]int{budServerCrash: 1, budSilent: 1}).but(tail),
 		async(2, map[budget]int{budReigns: 2, budSilent: 1}),
@@ -90,6 +92,7 @@ func Worlds() []Config {
 		async(2, map[budget]int{budDelete: 1, budSilent: 1}).but(func(c *Config) { c.Split = true }),
 		async(2, map[budget]int{budGhost: 1, budSilent: 1}),
 		async(2, map[budget]int{budFreezeNode: 1, budSilent: 1}),
+		async(2, map[budget]int{budFreezeNode: 1, budDelete: 1, budReigns: 2, budSilent: 1}),
 		async(2, map[budget]int{budSwitchover: 1, budCommit: 1}),
 		async(2, map[budget]int{budSwitchover: 1, budUnknown: 1, budAgentKill: 1}),
 		async(2, map[budget]int{budSwitchover: 1, budFailover: 1}),

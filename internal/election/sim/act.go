@@ -45,15 +45,21 @@ func (a *agent) short(v *election.View, act election.Action) {
 			return err
 		})
 	case election.AcquireLeader:
-		a.once("acquire leader", func(t *task) error { return a.acquire(t, v, act.Reign) })
+		a.once(acquireKey, func(t *task) error { return a.acquire(t, v, act) })
 	case election.AdoptHandOver:
+		if a.underway(acquireKey) || a.underway(takeOverKey) {
+			return // the watch was faster than the answer, whose arrival is news
+		}
 		a.once("adopt hand-over", func(t *task) error { return a.adopt(t, act.Revision) })
 	case election.ReleaseLeader:
 		a.once("release leader", func(t *task) error { return a.release(t, act.Why) })
 	case election.Follow:
-		a.once("follow", func(t *task) error { return a.follow(t, act) })
+		a.once("follow", func(t *task) error { return a.follow(t, v, act) })
 	case election.ApplyConfig:
 		a.config = v.Store.Cluster.ConfigRev
+		if rev := v.Store.Cluster.Leader.ModRevision; rev != 0 && (v.Local.Role == election.RolePrimary || a.upstream != "") {
+			a.released(rev)
+		}
 		a.news.raise()
 	case election.SetSlots:
 		a.n.slots = slices.Clone(act.Members)
@@ -66,7 +72,9 @@ func (a *agent) short(v *election.View, act election.Action) {
 			return nil
 		})
 	default:
-		a.storeWrite(v, act)
+		if !a.shortSync(v, act) {
+			a.storeWrite(v, act)
+		}
 	}
 }
 
@@ -113,7 +121,7 @@ func (a *agent) storeWrite(v *election.View, act election.Action) {
 		a.note("failover request cleared: %s", act.Why)
 		txn = dcs.ClearFailover(act.Revision)
 	case election.RestoreConfig:
-		txn = dcs.RestoreConfig(own, a.w.dynamicConfig(a.ttl))
+		txn = dcs.RestoreConfig(own, a.set.encode())
 	default:
 		a.w.fail("shell", a.n, "action not carried out: "+act.String())
 		return
@@ -150,7 +158,8 @@ func (a *agent) historyRows() []election.TimelineRecord {
 }
 
 // acquire tries to create the leader key. Of an unknown outcome nothing follows.
-func (a *agent) acquire(t *task, v *election.View, reign election.Reign) error {
+func (a *agent) acquire(t *task, v *election.View, act election.AcquireLeader) error {
+	reign := act.Reign
 	lease, sent, ttl, err := a.freshLease(t)
 	if err != nil {
 		return err
@@ -159,8 +168,12 @@ func (a *agent) acquire(t *task, v *election.View, reign election.Reign) error {
 		return errNot("the key may be gone because it was given away")
 	}
 	reign.Lease, reign.TTL = lease, ttl
-	a.w.checks.deciding(a.n, v)
-	res, err := a.store.apply(t, storeCall, dcs.AcquireLeader(v.Self.Name, lease, v.Store.Cluster, reign))
+	// Putting the own key back is no race: the promises were given to this very title.
+	if why := a.race.begin(t, a, v.Store.Cluster.Reign.ModRevision, v.Own.Held()); why != "" {
+		return errNot(why)
+	}
+	res, err := a.store.apply(t, storeCall, dcs.AcquireLeaderWithSync(v.Self.Name, lease, v.Store.Cluster, reign, act.Sync))
+	a.race.end(stillOpen(res, err))
 	if a.w.bug(BugSentAtReceive) {
 		sent = a.now()
 	}
@@ -214,22 +227,33 @@ func (a *agent) release(t *task, why string) error {
 }
 
 // follow points the running standby at another source.
-func (a *agent) follow(t *task, act election.Follow) error {
-	a.writeFiles(act.Upstream)
+func (a *agent) follow(t *task, v *election.View, act election.Follow) error {
+	if err := a.writeFiles(v, act.Upstream); err != nil {
+		return err
+	}
 	t.sleep(a.w.between(5*time.Millisecond, 50*time.Millisecond))
-	a.n.pg.follow(act.Upstream)
+	a.n.pg.follow(a.n.upstream) // what the files say by then
 	a.look.raise()
 	return nil
 }
 
-// writeFiles renders the configuration with an upstream or none.
-func (a *agent) writeFiles(upstream string) {
+// writeFiles renders the configuration with an upstream or none. A member that is frozen follows nobody
+// for the sake of the leader key that it froze against.
+func (a *agent) writeFiles(v *election.View, upstream string) error {
+	rev := v.Store.Cluster.Leader.ModRevision
+	if rec := a.n.bound; upstream != "" && rec != nil && !a.w.bug(BugForgetFreeze) && (rev == 0 || rev == rec.revision) {
+		return errNot("frozen")
+	}
 	if a.upstream != upstream {
 		a.followedAt = a.now()
 	}
 	a.n.upstream, a.upstream = upstream, upstream
 	a.local.Upstream, a.local.UpstreamConnURL = upstream, connURL(upstream)
 	a.config = a.cluster.ConfigRev
+	if upstream != "" {
+		a.released(rev)
+	}
+	return nil
 }
 
 // probe asks all other members in parallel and keeps their answers.
@@ -292,6 +316,9 @@ func (w *World) answerProbe(n *node, reply func(election.Probe)) {
 				pr.Role, pr.Timeline, pr.LSN, pr.Streaming = b.pub.role, b.pub.tl, b.pub.lsn, b.pub.streaming
 				if fresh, ok := b.examine(b.local); ok {
 					pr.Role, pr.Timeline, pr.LSN, pr.Streaming = fresh.Role, fresh.Timeline, fresh.LSN, fresh.Streaming
+				}
+				if b.last != nil {
+					pr.Lost = election.LostLeader(*b.last)
 				}
 				pr.WatchdogFailed = b.last != nil && election.CannotLead(*b.last) != ""
 				if pr.Role == election.RoleUnknown {

@@ -21,6 +21,7 @@ const (
 	actionRetry  = 50 * time.Millisecond
 	retryMost    = 2 * time.Second
 	askPause     = 100 * time.Millisecond
+	syncLook     = time.Second
 	echoTime     = 2 * time.Second
 )
 
@@ -39,6 +40,7 @@ type agent struct {
 	snapRev                     int64
 	cluster                     election.Cluster
 	vacancy                     election.Vacancy
+	set                         settings
 	ttl                         time.Duration
 	// ttlMost is the longest ttl that was ever in force as far as this agent knows: the lease of a
 	// key that vanished may have had it.
@@ -51,6 +53,25 @@ type agent struct {
 	upstream   string
 	followedAt election.Instant
 	config     int64
+
+	// synchronous replication, votes and promises
+	freeze    election.Freeze
+	syncWrite election.SyncWrite
+	settingTo election.SyncSetting
+	sentSync  *election.Electorate
+	proof     syncProof
+	streamed  []election.Streamed
+	contact   election.Contact
+	target    string // whose contact is kept
+	hearing   hearing
+	race      race
+	failsafe  failsafeFacts
+	notBefore election.Instant
+	// adopted: the title is one of an earlier life, whose writes may still arrive.
+	adopted     bool
+	takenUnsure bool
+	// refuted is the revision of a title that a proof showed to be another's.
+	refuted int64
 
 	results  []election.JobResult
 	commands []election.Command
@@ -110,6 +131,8 @@ type guard struct {
 	pid       int
 	dying     bool
 	ackAt     election.Instant
+	// What the fencer keeps of promises.
+	promise, lostAt election.Instant
 }
 
 // published is what other members are told when they ask.
@@ -129,7 +152,7 @@ type echoed struct {
 }
 
 func newAgent(n *node) *agent {
-	a := &agent{w: n.w, n: n, ttl: n.w.cfg.TTL, upstream: n.upstream, failures: map[string]int{}}
+	a := &agent{w: n.w, n: n, set: n.w.cfg.settings(), ttl: n.w.cfg.TTL, upstream: n.upstream, failures: map[string]int{}}
 	a.store = storeClient{a}
 	a.inc = n.name + "-" + strconv.Itoa(n.lives)
 	a.p = proc{e: n.w.engine, n: n}
@@ -143,11 +166,13 @@ func newAgent(n *node) *agent {
 func (a *agent) begin() {
 	a.p.begin()
 	a.note("agent starts")
+	a.loadFreeze()
 	a.p.spawn(a.runFencer)
 	a.p.spawn(a.runKeeper)
 	a.p.spawn(a.runWatch)
 	a.p.spawn(a.runLook)
 	a.p.spawn(a.runLoop)
+	a.keepContact()
 }
 
 func (a *agent) now() election.Instant { return a.n.now() }
@@ -177,8 +202,10 @@ func (a *agent) runLoop(t *task) {
 		}
 		v := a.view()
 		a.w.bend(v)
+		a.w.bendSync(v)
 		p := election.Decide(*v)
 		a.w.bendPlan(a, v, &p)
+		a.w.bendSyncPlan(a, v, &p)
 		a.remember(&p)
 		if a.last != nil && !a.lastUsed {
 			a.spare = a.last
@@ -188,6 +215,7 @@ func (a *agent) runLoop(t *task) {
 		a.execute(v, p)
 		a.publish()
 		a.publishMember(v)
+		a.tendFreeze(v)
 		if p.Rule == "stop.done" && a.job.view.Kind == election.JobNone {
 			a.note("agent stopped in order")
 			a.w.after(0, func() { a.p.kill() })
@@ -258,19 +286,25 @@ func (a *agent) view() *election.View {
 		Policy: election.Policy{
 			TTL: ttl, Margin: a.margin(), LoopWait: cfg.LoopWait, MaximumLag: cfg.MaximumLag,
 			PrimaryStartTimeout: cfg.StartTimeout, UseRewind: cfg.UseRewind, UseSlots: true,
+			Sync: a.set.sync(), FailsafeMode: a.set.Failsafe,
 		},
 		Own: own, Lease: a.lease, Local: a.local, Job: a.job.view, Probes: a.round, Stopping: a.stopping,
 		Results: append([]election.JobResult(nil), a.results...), Commands: append([]election.Command(nil), a.commands...),
 		Store: election.Store{
 			Seen: a.seen, SeenAt: a.seenAt, FreshAt: a.freshAt, Cluster: a.cluster, Vacancy: a.vacancy,
-			StatusAt: a.statusAt, FailoverAt: a.failoverAt,
+			StatusAt: a.statusAt, FailoverAt: a.failoverAt, SyncWrite: a.syncWrite,
 		},
+		Contact: a.contact, Failsafe: a.failsafeRound(own), Racing: a.race.open(),
 		Fencer: election.Fencer{
 			Alive: a.guard.connected, Armed: a.guard.armed, Epoch: a.guard.tok.epoch, Until: a.guard.tok.until,
-			AckAt: a.guard.ackAt,
+			AckAt: a.guard.ackAt, PromiseUntil: a.promisedUntil(),
 		},
 	}
-	v.Local.ConfigRev = a.config
+	v.Local.ConfigRev, v.Local.Freeze = a.config, a.freeze
+	if a.underway(settingSync) && !a.w.bug(BugOverlappingSet) {
+		v.Local.Sync.InForce = false
+		v.Local.Sync.Known = a.settingTo.Equal(a.n.sync.setting) // another may stand any moment
+	}
 	return v
 }
 
@@ -313,8 +347,12 @@ func (a *agent) takeSnapshot(d delivery) {
 	}
 	if !a.seen {
 		a.seen, a.seenAt = true, now
+		if a.adopted {
+			a.syncWrite = election.SyncWrite{Sent: true, Over: a.cluster.Sync.ModRevision}
+		}
 	}
 	a.vacancy = vacancyAfter(a.vacancy, before, a.cluster, d.vanished, now)
+	a.race.moved(a.cluster.Reign.ModRevision)
 	if a.w.bug(BugAcquireOnDelete) && a.vacancy.Since != 0 {
 		a.vacancy.LeaseGone = election.Yes
 	}
@@ -328,10 +366,10 @@ func (a *agent) takeSnapshot(d delivery) {
 	a.news.raise()
 }
 
-// takeConfig reads the dynamic configuration, of which the simulation knows ttl only.
+// takeConfig reads the dynamic configuration.
 func (a *agent) takeConfig(value []byte) {
-	if n, ok := configTTL(value); ok {
-		a.ttl, a.ttlMost = n, max(a.ttlMost, n)
+	if set, ok := readSettings(value); ok {
+		a.set, a.ttl, a.ttlMost = set, set.TTL, max(a.ttlMost, set.TTL)
 		a.kick.raise()
 	}
 }
@@ -375,6 +413,10 @@ func (a *agent) contradicted(p dcs.Proof) {
 		leader = dcs.DecodeLeader(p.Leader)
 	}
 	a.cluster.Revision, a.cluster.Leader = p.Revision, leader
+	if p.Present || a.now() >= a.own.Promised+a.own.TTL-2*a.margin() {
+		a.refuted = a.own.Revision // a key that is merely gone is put back while promises hold
+	}
+	a.refreshUntil()
 	if !p.Present && a.vacancy.Since == 0 {
 		a.vacancy = election.Vacancy{Since: a.now()}
 	}

@@ -72,6 +72,42 @@ const (
 	// BugShortVacancy: the wait for a vanished key is as long as the ttl that is asked for by now,
 	// whatever its lease was granted for.
 	BugShortVacancy
+	// BugForgetFreeze: an agent that starts does not look whether its server is frozen.
+	BugForgetFreeze
+	// BugVoteReceiveLSN: the vote names what the walreceiver received in this life, before it is proven
+	// to be stopped.
+	BugVoteReceiveLSN
+	// BugKeepData: a new copy of the data keeps the name, and so the vote, of the one before.
+	BugKeepData
+	// BugThawUnknown: a withdrawal of unknown outcome counts as done.
+	BugThawUnknown
+	// BugUncheckedVotes: the takeover does not compare the votes that it counts.
+	BugUncheckedVotes
+	// BugShowIsInForce: a setting counts as in force as soon as the server says that it has read it.
+	BugShowIsInForce
+	// BugPromoteAlone: a server is promoted with commits that wait for nobody.
+	BugPromoteAlone
+	// BugOverlappingSet: a setting that is just being changed counts as in force.
+	BugOverlappingSet
+	// BugSyncUnknown: a write of the sync key of unknown outcome counts as not done.
+	BugSyncUnknown
+	// BugForgetPromise: a promise does not outlive the process that gave it.
+	BugForgetPromise
+	// BugEarlierLife: an agent takes up a title of an earlier life as it is, while a request of that life
+	// may still be on its way.
+	BugEarlierLife
+	// BugLateRed: /primary answers 200 although the voters may have replaced this leader.
+	BugLateRed
+	// BugPublishEarly: the new set is published alone before its members hold what was acknowledged.
+	BugPublishEarly
+	// BugLoosenFirst: commits wait no more before it is published that nobody else may lead.
+	BugLoosenFirst
+	// BugReplaceAtOnce: commits wait for other standbys before those are published.
+	BugReplaceAtOnce
+	// BugWinnerBehind: a frozen member takes over although another vote lies beyond its log.
+	BugWinnerBehind
+	// BugQuorumByConfig: the votes needed are computed from the configuration.
+	BugQuorumByConfig
 	lastBug
 )
 
@@ -82,6 +118,9 @@ func (b Bug) String() string {
 		"release while running", "down at exit", "hand over early", "unknown is failure", "read the outcome", "same timeline number",
 		"clone on a guess", "ignore others", "early health", "never start",
 		"short lease keeps T", "fresh without term", "bootstrap unknown", "stale server", "twin timelines", "stale epoch", "stale source", "short vacancy",
+		"forget the freeze", "vote with the receive LSN", "keep the data's name", "unknown thaw", "unchecked votes", "SHOW is in force",
+		"promote alone", "overlapping set", "unknown sync write", "forget the promise", "earlier life", "late red", "publish early",
+		"loosen first", "replace at once", "winner behind", "quorum by configuration",
 	}
 	return names[b]
 }

@@ -56,6 +56,7 @@ const (
 	reignPutBack
 	reignRehang
 	reignFirst
+	reignVotes
 )
 
 // checks watches the world for broken invariants. It sees true time and all nodes at once, which
@@ -72,12 +73,15 @@ type checks struct {
 	kind      reignKind
 	epoch     uint64
 	failovers int
+	takeovers int
 	handovers int
 	// branches are the timelines that were made.
 	branches []branch
 	twins    int
-	byHand   bool
-	optime   election.LSN
+	// The holder was named by an operator: in any request, or in a failover by hand.
+	named, byHand bool
+	optime        election.LSN
+	sync          syncChecks
 }
 
 type branch struct {
@@ -100,7 +104,7 @@ func (c *checks) writable(n *node) {
 		return
 	}
 	for _, o := range c.w.nodes {
-		if o != n && o.pg.canAck() {
+		if o != n && o.pg.canAck() && !c.votedOut(n) && !c.votedOut(o) {
 			c.fail(OneWriter, n, "%s and %s can both acknowledge commits", n.name, o.name)
 		}
 	}
@@ -129,7 +133,7 @@ func (c *checks) deadline(n *node, t token) {
 	if i < 0 || !s.up {
 		return
 	}
-	if at, end := n.trueAt(t.until), s.lease[i].expires; at+deadlineSlack/2 > end {
+	if at, end := n.trueAt(t.until), s.lease[i].expires; at+deadlineSlack/2 > end && !c.promisedAll(n, at) {
 		c.fail(TimeFence, n, "the deadline lies %s after the end of the lease", at-end)
 	}
 }
@@ -150,6 +154,9 @@ func (c *checks) leaderKey(before kv, had bool, after kv, has bool) {
 		c.kind = reignFirst
 	case had && last == name:
 		c.kind = reignRehang
+	case s.byVotes:
+		c.kind = reignVotes
+		c.takeovers++
 	case had:
 		c.kind = reignHandOver
 		c.handovers++
@@ -165,19 +172,28 @@ func (c *checks) leaderKey(before kv, had bool, after kv, has bool) {
 	if after.mod <= c.lastMod {
 		c.fail(OneReign, n, "leader revision %d follows %d", after.mod, c.lastMod)
 	}
+	c.sync.holders[after.mod] = name
+	ended := c.epoch
 	c.holder, c.lastMod, c.epoch = name, after.mod, reign.Epoch
-	st := s.decoded().Status
-	c.optime = st.Optime
+	c.sync.reigns[name] = reign.Epoch
+	c.optime = s.decoded().Status.Optime
+	if c.kind == reignRace || c.kind == reignVotes {
+		f := s.decoded().Failover
+		c.named = f.Candidate == name
+		c.byHand = c.named && !f.IsSwitchover() && c.kind == reignRace
+	}
+	if c.kind == reignVotes {
+		c.tookOver(n, ended)
+		return
+	}
+	if c.kind == reignRace {
+		c.outside(n, *s.decoded())
+	}
 	for _, o := range c.w.nodes {
-		if o.name != name && o.pg.canAck() {
+		if o.name != name && o.pg.canAck() && !c.votedOut(o) {
 			c.fail(ExpiryRelease, n, "%s becomes the holder while %s can acknowledge commits", name, o.name)
 		}
 	}
-}
-
-// deciding notes what a candidate knew that asks for the key.
-func (c *checks) deciding(_ *node, v *election.View) {
-	c.byHand = v.Store.Cluster.Failover.Candidate == v.Self.Name
 }
 
 // primary looks at a server that has just left recovery, or was started again as the primary.
@@ -186,15 +202,21 @@ func (c *checks) primary(n *node, promoted bool) {
 		return
 	}
 	d := &n.disk
+	n.pg.reign = c.sync.reigns[n.name]
+	c.crossing(n)
 	before := d.end()
 	if promoted {
 		c.branch(n)
 		before = d.hist[len(d.hist)-1].Switch
 	}
-	missing, first := 0, ack{}
+	if c.votedOut(n) {
+		return // a leader that does not know yet that it is none: its commits wait for ever
+	}
+	missing, first, broken := 0, ack{}, false
 	for i := len(c.acks) - 1; i >= 0 && !d.holds(c.acks[i].rec); i-- {
 		missing++
 		first = c.acks[i]
+		broken = broken || c.promisedToLast(first)
 	}
 	c.acks = c.acks[:len(c.acks)-missing]
 	if missing == 0 {
@@ -203,11 +225,13 @@ func (c *checks) primary(n *node, promoted bool) {
 	c.lost += missing
 	c.w.note(n.index, "%d acknowledged commits are missing, the first from %s at %s", missing, c.w.nodes[first.node].name, line(first.at))
 	switch {
+	case broken && promoted:
+		c.fail(NothingLost, n, "%d commits that were acknowledged by a synchronous cluster are lost", missing)
 	case !promoted:
 		c.fail(NothingLost, n, "a start in place lost %d acknowledged commits", missing)
 	case c.kind == reignHandOver:
 		c.fail(NothingLost, n, "a switchover lost %d acknowledged commits", missing)
-	case !c.byHand && before+election.LSN(c.w.cfg.MaximumLag) < c.optime:
+	case !c.named && before+election.LSN(c.w.cfg.MaximumLag) < c.optime:
 		c.fail(LagBound, n, "the new primary ends at %s, the last known position was %s", before, c.optime)
 	}
 }
@@ -231,6 +255,7 @@ func (c *checks) acked(n *node, r record) {
 	c.ackedCount++
 	c.acks = append(c.acks, ack{r, n.index, c.w.now})
 	c.armed(n)
+	c.above(n, r)
 	c.w.mix(r.id)
 }
 
@@ -332,6 +357,9 @@ func (c *checks) lively() string {
 		if end := primary.disk.end(); n.disk.end()+1_000_000 < end {
 			return n.name + " has not caught up"
 		}
+	}
+	if why := c.settled(primary); why != "" {
+		return why
 	}
 	if len(c.acks) == 0 || c.w.now-c.acks[len(c.acks)-1].at > 5*time.Second {
 		return "nothing is acknowledged"

@@ -92,5 +92,19 @@ func (c storeClient) applyKnown(t *task, timeout time.Duration, txn dcs.Txn, as 
 	return res, err
 }
 
+// applyTakeOver is apply for a takeover by votes, so that the checks know it for one.
+func (c storeClient) applyTakeOver(t *task, timeout time.Duration, txn dcs.Txn, votes []election.Vote) (res dcs.TxnResult, err error) {
+	err = c.call(t, timeout, true, func() error {
+		var err error
+		s := c.a.w.store
+		s.takingOver = true
+		c.a.w.checks.votes(votes)
+		res, err = s.apply(txn)
+		s.takingOver = false
+		return err
+	})
+	return res, err
+}
+
 // errNot is the error of a step whose condition does not hold.
 func errNot(what string) error { return errors.New(what) }

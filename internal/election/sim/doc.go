@@ -9,6 +9,11 @@
 // simulated agents are coroutines that are resumed by the event queue only. So a seed that fails
 // once fails always, and its story can be told afterwards.
 //
+// Servers replicate synchronously the way PostgreSQL does it: whether a commit waits is what the
+// checkpointer has loaded, by whom it is released is what each walsender has loaded, and what a standby
+// confirmed may arrive late (syncrep.go). Members freeze, vote, take over and promise, with everything
+// that must outlive a process on the node's disk.
+//
 // A run has two phases. While faults happen, the invariants (checks.go) are looked at whenever the
 // state they speak about changes. Then everything is healed, and the cluster must become writable,
 // with all members streaming, within a stated time.

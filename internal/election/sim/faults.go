@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/pgha/pgha/internal/dcs"
@@ -20,7 +21,7 @@ func faultKinds() []string {
 		"kill postmaster, freeze fencer", "power off", "freeze agent", "hang loop", "freeze fencer", "freeze server", "freeze node",
 		"cut from store", "cut from store one way", "cut pair", "cut pair one way", "isolate", "isolate from members",
 		"store down", "store leader", "delete leader", "switchover", "failover", "restart", "reinit", "stop agent",
-		"slow disk", "disk full", "mute replication", "slow network", "change ttl",
+		"slow disk", "disk full", "mute replication", "slow network", "change ttl", "change mode", "change failsafe",
 	}
 }
 
@@ -179,12 +180,53 @@ func (w *World) causeMore(kind string, n, other *node) {
 		w.net.slow[n.index] += d
 		w.note(n.index, "network slow by %s", d)
 		w.mending(w.spell(), func() { w.net.slow[n.index] -= d })
+	default:
+		w.causeRare(kind, n, other)
+	}
+}
+
+// causeRare are the changes of the configuration, and faults that are made for one deliberate bug.
+func (w *World) causeRare(kind string, n, other *node) {
+	switch kind {
 	case "change ttl":
 		ttl := pick[time.Duration](w.engine, 3, 5, 10, 20) * time.Second
-		w.note(-1, "ttl becomes %s", ttl)
-		w.store.write([]dcs.Op{{Key: dcs.KeyConfig, Value: w.dynamicConfig(ttl)}})
+		w.change("ttl "+ttl.String(), func(s *settings) { s.TTL = ttl })
+	case "kill voter":
+		for _, o := range w.nodes {
+			if vote, ok := w.store.decoded().Vote(o.name); ok && vote.Standing() {
+				o.killAgent(50 * time.Millisecond)
+			}
+		}
+	case "switchover, kill agent":
+		w.request(election.FailoverRequest{Leader: w.checks.holder, Candidate: other.name})
+		if o := w.node(w.checks.holder); o != nil {
+			w.killGiver(o, w.now+8*time.Second)
+		}
+	case "restore backup":
+		if n.name != w.checks.holder {
+			n.restoreBackup()
+		}
+	case "change mode":
+		mode, strict, nodes := pick(w.engine, election.SyncOff, election.SyncOn, election.SyncQuorum), w.chance(0.4), 1+w.rng.IntN(2)
+		w.change(fmt.Sprintf("synchronous mode %d, strict %t, %d nodes", mode, strict, nodes), func(s *settings) {
+			s.Mode, s.Strict, s.Nodes = mode, strict, nodes
+		})
+	case "change failsafe":
+		on := w.chance(0.6)
+		w.change(fmt.Sprintf("failsafe mode %t", on), func(s *settings) { s.Failsafe = on })
 	default:
 		w.fail("sim", n, "no such fault: "+kind)
+	}
+}
+
+// killGiver kills an agent while it gives its leader key away.
+func (w *World) killGiver(n *node, until time.Duration) {
+	switch {
+	case w.now > until || n.agent == nil:
+	case n.agent.giving != 0:
+		n.killAgent(50 * time.Millisecond)
+	default:
+		w.after(time.Millisecond, func() { w.killGiver(n, until) })
 	}
 }
 

@@ -34,6 +34,10 @@ type fencerMemory struct {
 	ended uint64 // greatest epoch that a strike ended
 	// primary and promoted say how the present server was started.
 	primary, promoted bool
+	// promise is until when this member has promised not to race. LostAt is when a fencer of this boot
+	// found no state; zero: never.
+	promise, lostAt election.Instant
+	boot            int
 }
 
 // fencer is the process that alone starts and promotes the server, and silences it when the
@@ -50,6 +54,8 @@ type fencer struct {
 	gen     uint64
 	busy    bool
 	pid     int // the postmaster it watches
+	// wire is when the last thing that was said arrives.
+	wire time.Duration
 	// agent is the connected one; only the newest is listened to.
 	agent *agent
 }
@@ -323,11 +329,18 @@ func (f *fencer) sawWritable() {
 	})
 }
 
+// says is when something that is sent now arrives: what the fencer says comes in the order in which it
+// said it, answers and events alike.
+func (f *fencer) says(took time.Duration) time.Duration {
+	f.wire = max(f.wire, f.w().now+took)
+	return f.wire - f.w().now
+}
+
 // tell sends word to the connected agent.
 func (f *fencer) tell(fn func(*agent)) {
 	f.p.run(func() {
 		a := f.agent
-		f.w().after(time.Millisecond, func() {
+		f.w().after(f.says(time.Millisecond), func() {
 			if a != nil && f.agent == a {
 				a.p.run(func() { fn(a) })
 			}
@@ -339,6 +352,13 @@ func (f *fencer) tell(fn func(*agent)) {
 func (f *fencer) begin() {
 	f.p.begin()
 	f.mem, f.agent = f.file, nil
+	if f.mem.boot != f.n.boots {
+		f.mem.boot, f.mem.promise, f.mem.lostAt = f.n.boots, 0, f.now()
+		f.file = f.mem
+	}
+	if f.w().bug(BugForgetPromise) {
+		f.mem.promise, f.mem.lostAt = 0, 0
+	}
 	pg := &f.n.pg
 	f.w().note(f.n.index, "fencer starts (armed %t)", f.mem.armed)
 	f.gen++

@@ -26,6 +26,7 @@ func (a *agent) runFencer(t *task) {
 			f.agent = a
 			st = guard{
 				connected: true, armed: f.mem.armed, tok: f.mem.tok, last: f.mem.last, pid: f.pid, dying: f.busy,
+				promise: f.mem.promise, lostAt: f.mem.lostAt,
 			}
 			return nil
 		})
@@ -69,7 +70,7 @@ func (a *agent) ask(t *task, bound time.Duration, do func(*fencer) error) error 
 	a.w.after(a.w.between(50*time.Microsecond, time.Millisecond), func() {
 		f.p.run(func() {
 			ans.err, ans.done = do(f), true
-			a.w.wake(100*time.Microsecond, t, gen, false)
+			a.w.wake(f.says(100*time.Microsecond), t, gen, false)
 		})
 	})
 	limit := a.w.wake(a.n.trueTime(bound), t, gen, true)
@@ -156,6 +157,7 @@ func (a *agent) refresh(t *task) error {
 	return a.fence(t, func(f *fencer) error {
 		a.guard.armed, a.guard.tok, a.guard.last = f.mem.armed, f.mem.tok, f.mem.last
 		a.guard.pid, a.guard.dying = f.pid, f.busy
+		a.guard.promise, a.guard.lostAt = max(a.guard.promise, f.mem.promise), f.mem.lostAt
 		return nil
 	})
 }
@@ -247,6 +249,19 @@ func (a *agent) refreshUntil() {
 		a.setUntil(own.ExpiresAt())
 		return
 	}
+	if c := &a.cluster; (c.Revision > own.Revision && c.Leader.ModRevision != own.Revision || own.Revision == a.refuted) && !a.w.bug(BugLateRed) {
+		a.setUntil(0) // the store has shown another leader
+		return
+	}
 	m := a.margin()
-	a.setUntil(min(own.DemoteAt(m), a.guard.tok.until-m))
+	until := min(own.DemoteAt(m), a.guard.tok.until-m)
+	if heard, ok := a.heardAt(own); ok && !a.w.bug(BugLateRed) {
+		// Voters freeze no sooner than the silence after they last heard this leader.
+		until = min(until, max(own.Sent+a.set.Silence*7/16, heard+a.set.Silence*3/4))
+	}
+	if left := a.notBefore - a.now(); left > 0 {
+		until = 0
+		a.w.after(a.n.trueTime(left), func() { a.p.run(a.refreshUntil) })
+	}
+	a.setUntil(until)
 }

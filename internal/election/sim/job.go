@@ -100,13 +100,13 @@ func (a *agent) startJob(v *election.View, act election.Action) {
 		a.runJob(job, func(t *task) error { return a.bootstrap(t, v) })
 	case election.StartStandby:
 		job.Kind = election.JobStart
-		a.runJob(job, func(t *task) error { return a.startStandby(t, act.Upstream) })
+		a.runJob(job, func(t *task) error { return a.startStandby(t, v, act.Upstream) })
 	case election.StartPrimary:
 		job.Kind, job.Writable = election.JobStart, true
-		a.runJob(job, func(t *task) error { return a.startPrimary(t) })
+		a.runJob(job, func(t *task) error { return a.startPrimary(t, v) })
 	case election.Promote:
 		job.Kind, job.Writable, job.For = election.JobPromote, true, v.Own.Revision
-		a.runJob(job, func(t *task) error { return a.promote(t) })
+		a.runJob(job, func(t *task) error { return a.promote(t, v) })
 	case election.Demote:
 		job.Kind, job.Detail = election.JobDemote, act.Why
 		a.runJob(job, func(t *task) error { return a.demote(t, v) })
@@ -146,15 +146,26 @@ const (
 	promotePatience = 60 * time.Second
 )
 
-func (a *agent) startStandby(t *task, upstream string) error {
+func (a *agent) startStandby(t *task, v *election.View, upstream string) error {
 	a.setState(election.StateStarting)
-	a.writeFiles(upstream)
-	return a.launch(t, startSpec{upstream: upstream})
+	if err := a.writeFiles(v, upstream); err != nil {
+		return err
+	}
+	err := a.launch(t, startSpec{upstream: upstream})
+	if err != nil && a.n.pg.running() && a.n.pg.upstream != upstream {
+		// A server that was started earlier runs, and has not read these files.
+		a.upstream, a.n.upstream = "", ""
+	}
+	return err
 }
 
-func (a *agent) startPrimary(t *task) error {
+func (a *agent) startPrimary(t *task, v *election.View) error {
 	a.setState(election.StateStarting)
-	a.writeFiles("")
+	if err := a.writeFiles(v, ""); err != nil {
+		return err
+	}
+	a.keepWaiting(v)
+	a.released(a.own.Revision)
 	epoch, err := a.ensureArmed(t)
 	if err != nil {
 		return err
@@ -184,7 +195,11 @@ func (a *agent) launch(t *task, spec startSpec) error {
 }
 
 // promote arms the fencer, promotes, and returns when the server is a primary.
-func (a *agent) promote(t *task) error {
+func (a *agent) promote(t *task, v *election.View) error {
+	if err := a.loadSync(t, v); err != nil {
+		return err
+	}
+	a.released(a.own.Revision)
 	epoch, err := a.ensureArmed(t)
 	if err != nil {
 		return err
@@ -304,12 +319,12 @@ func (a *agent) shutdown(t *task, fast bool) error {
 
 // restartServer stops the server and starts it again in the role it has.
 func (a *agent) restartServer(t *task, v *election.View, act election.RestartServer) error {
-	err := a.restartSteps(t, v.Local.Role == election.RolePrimary)
+	err := a.restartSteps(t, v, v.Local.Role == election.RolePrimary)
 	a.finishCommand(act.Command)
 	return err
 }
 
-func (a *agent) restartSteps(t *task, primary bool) error {
+func (a *agent) restartSteps(t *task, v *election.View, primary bool) error {
 	a.setUntil(0)
 	if primary {
 		a.checkpointFirst(t)
@@ -319,7 +334,7 @@ func (a *agent) restartSteps(t *task, primary bool) error {
 		return err
 	}
 	if primary {
-		return a.startPrimary(t)
+		return a.startPrimary(t, v)
 	}
-	return a.startStandby(t, a.upstream)
+	return a.startStandby(t, v, a.upstream)
 }

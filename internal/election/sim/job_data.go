@@ -67,7 +67,7 @@ func (a *agent) bootstrapSteps(t *task, v *election.View, claim int64) error {
 	if !t.sleep(a.w.between(500*time.Millisecond, 3*time.Second) + n.slowDisk()) {
 		return errNot("called off")
 	}
-	n.disk = disk{kind: election.DataPartial, system: a.w.newSystem(), tl: 1, ctl: control{state: shutDown, tl: 1}}
+	n.disk = disk{kind: election.DataPartial, system: a.w.newSystem(), data: a.w.newData(), tl: 1, ctl: control{state: shutDown, tl: 1}}
 	n.newestTL = 1
 	n.disk.append(a.w.newRecord(1, 0, 20_000_000))
 	n.disk.ctl.checkpoint, n.disk.ctl.end = n.disk.end(), n.disk.end()
@@ -102,7 +102,7 @@ func (a *agent) finishBootstrap(t *task, v *election.View, claim int64) error {
 	reign := election.Reign{Epoch: a.cluster.Reign.Epoch + 1, Holder: n.name, NextTimeline: 1, Lease: lease}
 	res, err := a.store.apply(t, storeCall, dcs.BootstrapFinish(dcs.FinishSpec{
 		Self: v.Self.Name, Lease: lease, Claim: claim, SystemID: n.disk.system,
-		Config: a.w.dynamicConfig(a.ttl), ConfigRevision: a.cluster.ConfigRev, Seen: a.cluster, Reign: reign,
+		Config: a.set.encode(), ConfigRevision: a.cluster.ConfigRev, Seen: a.cluster, Reign: reign,
 	}))
 	if errors.Is(err, dcs.ErrUnknownOutcome) && !a.w.bug(BugBootstrapUnknown) {
 		return a.resolveFinish(t, claim)
@@ -240,6 +240,9 @@ func (a *agent) rewind(t *task, v *election.View, act election.Rewind) error {
 	if err := a.stillDestructive(t, v); err != nil {
 		return err
 	}
+	if err := a.voidVote(t); err != nil {
+		return err
+	}
 	a.setState(election.StateCreating)
 	src, ok := a.source(act.Source)
 	if !ok || src.pg.state != srvPrimary {
@@ -251,15 +254,29 @@ func (a *agent) rewind(t *task, v *election.View, act election.Rewind) error {
 	}
 	a.w.checks.destroy(a.n, src, "rewind")
 	a.n.disk.kind = election.DataPartial
+	if !a.w.bug(BugKeepData) {
+		a.n.disk.data = ""
+	}
 	if err := a.copyFrom(t, act.Source, pid, a.w.between(200*time.Millisecond, a.w.cfg.CopyTime)); err != nil {
 		return err
 	}
-	a.n.disk = copyOf(&src.disk)
-	a.n.newestTL = src.newestTL
+	a.takeCopy(src)
 	a.local.Divergence = election.DivergenceNone
 	a.forgetResults(election.JobStart, election.JobCompare)
 	a.note("rewound to timeline %d at %s", a.n.disk.tl, a.n.disk.end())
 	return nil
+}
+
+// takeCopy makes the own directory a copy of another: data of a name of its own, which has no vote that
+// the data before had.
+func (a *agent) takeCopy(src *node) {
+	d := copyOf(&src.disk)
+	d.data = a.w.newData()
+	if a.w.bug(BugKeepData) && a.n.disk.data != "" {
+		d.data = a.n.disk.data
+	}
+	a.n.disk = d
+	a.n.newestTL = src.newestTL
 }
 
 // clone replaces the directory by a copy of the source. What was there is moved aside.
@@ -282,6 +299,9 @@ func (a *agent) cloneSteps(t *task, v *election.View, act election.Clone) error 
 	if err := a.stillDestructive(t, v); err != nil {
 		return err
 	}
+	if err := a.voidVote(t); err != nil {
+		return err
+	}
 	src, ok := a.source(act.Source)
 	if !ok && !a.w.bug(BugStaleSource) {
 		return failure{election.ClassPeer, "clone: the source does not serve"}
@@ -289,7 +309,11 @@ func (a *agent) cloneSteps(t *task, v *election.View, act election.Clone) error 
 	if src != nil {
 		a.w.checks.destroy(a.n, src, "clone")
 	}
+	data := a.n.disk.data
 	a.n.moveAside()
+	if a.w.bug(BugKeepData) {
+		a.n.disk.data = data
+	}
 	a.upstream, a.n.upstream = "", ""
 	if !ok {
 		return failure{election.ClassPeer, "clone: the source does not serve"}
@@ -299,10 +323,10 @@ func (a *agent) cloneSteps(t *task, v *election.View, act election.Clone) error 
 	if err := a.copyFrom(t, act.Source, pid, a.w.between(500*time.Millisecond, a.w.cfg.CopyTime)); err != nil {
 		return err
 	}
-	a.n.disk = copyOf(&src.disk)
-	a.n.newestTL = src.newestTL
+	a.takeCopy(src)
+	a.n.sync = syncFiles{gen: a.n.sync.gen + 1}
 	a.local.Divergence, a.local.DivergenceFor = election.DivergenceNone, v.Store.Cluster.Leader.ModRevision
 	a.forgetResults(election.JobStart, election.JobCompare, election.JobRewind)
 	a.note("cloned from %s: timeline %d at %s", act.Source, a.n.disk.tl, a.n.disk.end())
-	return a.startStandby(t, act.Source)
+	return a.startStandby(t, v, act.Source)
 }

@@ -128,7 +128,7 @@ func (a *agent) giveKey(t *task, v *election.View, act election.HandOver, end el
 	}
 	status := dcs.WithOptime(c.Status, ctl.checkpoint)
 	txn := dcs.HandOver(dcs.HandOverSpec{
-		LeaderRevision: own.Revision, Offer: offer, Seen: c, Status: &status, ClearFailover: true,
+		LeaderRevision: own.Revision, Offer: offer, Seen: c, Status: &status, Sync: act.Sync, ClearFailover: true,
 		Release: election.Release{Name: v.Self.Name, Checkpoint: end, Timeline: ctl.tl, Reason: "switchover to " + act.Candidate},
 		Reign: election.Reign{
 			Epoch: c.Reign.Epoch + 1, Holder: act.Candidate, ParentTimeline: ctl.tl,
@@ -169,28 +169,54 @@ func (a *agent) resolve(t *task, own election.Own, cause error) (kept bool, err 
 	if a.w.bug(BugReadOutcome) {
 		return a.readOutcome(t, own)
 	}
-	txn := dcs.Txn{
-		If:   []dcs.Cmp{{Key: dcs.KeyLeader, Kind: dcs.CmpModRevision, Revision: own.Revision}},
-		Then: []dcs.Op{{Key: dcs.KeyLeader, Value: []byte(a.n.name), Lease: own.Lease}},
-	}
-	if r := a.cluster.Reign; r.ModRevision == own.Revision {
-		// Both keys bear one revision throughout a reign: votes are cast against it.
-		txn.Then = append(txn.Then, dcs.Op{Key: dcs.KeyEpoch, Value: dcs.EncodeReign(r)})
-	}
 	for {
-		res, err := a.store.apply(t, storeCall, txn)
-		if err == nil {
-			if res.Done && a.own.Revision == own.Revision {
-				a.own.Revision = res.Revision
+		revision, settled := a.burnOnce(t, own)
+		if settled {
+			a.giving = 0
+			if revision != 0 && a.own.Revision == own.Revision {
+				a.own.Revision = revision
 				a.refreshToken(t)
 			}
-			a.giving = 0
-			return res.Done, nil
+			return revision != 0, nil
 		}
 		if !t.sleep(100 * time.Millisecond) {
 			return false, errNot("the outcome is not known")
 		}
 	}
+}
+
+// burnOnce gives the revision under which the key is still held, zero if it is not; settled is false if
+// that is not known yet.
+func (a *agent) burnOnce(t *task, own election.Own) (revision int64, settled bool) {
+	var c election.Cluster
+	if err := a.store.call(t, storeCall, false, func() error {
+		c = *a.w.store.decoded()
+		return nil
+	}); err != nil {
+		return 0, false
+	}
+	switch {
+	case !c.Leader.Present || c.Leader.Lease != own.Lease || c.Leader.Name != a.n.name:
+		return 0, true
+	case c.Leader.ModRevision != own.Revision:
+		return c.Leader.ModRevision, true // an earlier try of this was carried out
+	}
+	txn := dcs.Txn{
+		If: []dcs.Cmp{
+			{Key: dcs.KeyLeader, Kind: dcs.CmpModRevision, Revision: own.Revision},
+			{Key: dcs.KeyEpoch, Kind: dcs.CmpModRevision, Revision: c.Reign.ModRevision},
+		},
+		Then: []dcs.Op{{Key: dcs.KeyLeader, Value: []byte(a.n.name), Lease: own.Lease}},
+	}
+	if c.Reign.ModRevision == own.Revision {
+		// Both keys bear one revision throughout a reign: votes are cast against it.
+		txn.Then = append(txn.Then, dcs.Op{Key: dcs.KeyEpoch, Value: dcs.EncodeReign(c.Reign)})
+	}
+	res, err := a.store.apply(t, storeCall, txn)
+	if err != nil || !res.Done {
+		return 0, false // looked at again
+	}
+	return res.Revision, true
 }
 
 // readOutcome is what resolve must not do.

@@ -18,7 +18,27 @@ func (a *agent) runKeeper(t *task) {
 	a.settled.raise()
 	for {
 		a.hang(t)
-		t.on(&a.kick, max(a.keepRound(t), time.Millisecond))
+		begun := a.now()
+		a.rest(t, begun, a.now()+a.keepRound(t))
+	}
+}
+
+// rest waits for the next round: for its regular time, for whoever asks for one, or for the moment at
+// which too few voters are known to hear this leader.
+func (a *agent) rest(t *task, begun, next election.Instant) {
+	for {
+		due := next
+		own := a.own
+		if heard, ok := a.heardAt(own); ok && own.Held() && !a.claim {
+			due = min(due, max(heard+a.set.Silence/2, begun+a.set.Silence/4))
+		}
+		left := due - a.now()
+		if left <= 0 && due < next {
+			return
+		}
+		if t.on(&a.kick, max(left, time.Millisecond)) || a.now() >= next {
+			return
+		}
 	}
 }
 
@@ -46,7 +66,16 @@ func (a *agent) settle(t *task) {
 		a.lease, a.leaseTTL, a.leaseSent = tok.lease, ttl, sent
 		a.own = election.Own{Revision: tok.rev, Lease: tok.lease, Epoch: tok.epoch, Sent: sent, TTL: ttl}
 		a.armEpoch = tok.epoch
+		// A request of that life may still be on its way, and compares the old revision.
+		if !a.w.bug(BugEarlierLife) {
+			a.giving = tok.rev
+			if kept, err := a.resolve(t, a.own, dcs.ErrUnknownOutcome); err != nil || !kept {
+				a.own, a.giving = election.Own{}, 0
+				return
+			}
+		}
 		a.note("leadership taken up again after a restart of the agent")
+		a.adopted = true
 		a.extendFence(t, a.own)
 		return
 	}
@@ -197,7 +226,7 @@ func (a *agent) extendFence(t *task, own election.Own) bool {
 		return false
 	}
 	if a.own.Held() && a.own.Revision == own.Revision {
-		a.own.Sent, a.own.TTL = own.Sent, own.TTL
+		a.own.Sent, a.own.TTL = max(a.own.Sent, own.Sent), own.TTL
 	}
 	a.guard.tok.until, a.guard.tok.rev, a.guard.ackAt = until, own.Revision, a.now()
 	a.refreshUntil()
@@ -374,6 +403,9 @@ func (a *agent) adopt(t *task, revision int64) error {
 	}
 	if !ok {
 		return errNot("the leader key is not on this agent's lease any more")
+	}
+	if a.takenUnsure {
+		a.takenFromLive(true)
 	}
 	return a.take(t, election.Own{Revision: revision, Lease: lease, Sent: sent, TTL: granted}, false)
 }

@@ -17,6 +17,8 @@ func (a *agent) runLook(t *task) {
 		wait := a.w.cfg.LoopWait
 		if a.lookOnce(t) {
 			wait = lookSettling
+		} else if a.managed() && a.local.Role == election.RolePrimary && a.answering {
+			wait = min(wait, syncLook)
 		}
 		t.on(&a.look, wait)
 	}
@@ -51,20 +53,24 @@ func (a *agent) lookOnce(t *task) (settling bool) {
 	if next.Streaming && next.Divergence != election.DivergenceUnknown && a.cluster.Leader.Present {
 		next.Divergence = election.DivergenceUnknown
 	}
+	a.lookSync(&next)
 	changed := differs(a.local, next)
 	a.local, a.answering = next, answering
 	a.refreshUntil()
 	if changed {
 		a.news.raise()
 	}
-	return next.Server == election.ServerStarting || next.Server == election.ServerDying || !a.cluster.Leader.Present ||
+	l := &a.local
+	unsure := a.managed() && l.Role == election.RolePrimary && answering && (!l.Sync.Known || l.Sync.InForce && reached(*l) < l.Sync.Setting.Wait)
+	return unsure || next.Server == election.ServerStarting || next.Server == election.ServerDying || !a.cluster.Leader.Present ||
 		next.Server == election.ServerRunning && next.Role == election.RoleStandby && !next.Streaming
 }
 
 func differs(a, b election.Local) bool {
 	return a.Data != b.Data || a.Server != b.Server || a.Role != b.Role || a.Timeline != b.Timeline ||
 		a.Streaming != b.Streaming || a.SystemID != b.SystemID || a.PromotedCheckpoint != b.PromotedCheckpoint ||
-		a.Signal != b.Signal || !slices.Equal(a.SlotMembers, b.SlotMembers) || len(a.Walsenders) != len(b.Walsenders)
+		a.Signal != b.Signal || !slices.Equal(a.SlotMembers, b.SlotMembers) || len(a.Walsenders) != len(b.Walsenders) ||
+		syncDiffers(a, b)
 }
 
 // examine looks at directory, fencer and server.
@@ -115,11 +121,7 @@ func (a *agent) examineServer(prev election.Local, l *election.Local) bool {
 	if pg.state == srvPrimary {
 		l.Role, l.LSN = election.RolePrimary, d.end()
 		l.PromotedCheckpoint = election.KnownBool(d.ctl.tl == d.tl)
-		for _, st := range pg.senders {
-			if !st.closed {
-				l.Walsenders = append(l.Walsenders, election.Walsender{Name: st.to.n.name, State: "streaming", LSN: st.acked})
-			}
-		}
+		l.Walsenders = pg.walsenders()
 	} else {
 		l.Role, l.Signal = election.RoleStandby, true
 		l.LSN = max(pg.receivedLSN(), pg.replayed)

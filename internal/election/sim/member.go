@@ -17,6 +17,7 @@ type memberFacts struct {
 	standby   bool
 	tl        election.Timeline
 	lsn       election.LSN
+	data      string
 }
 
 // calm leaves out what the heartbeat alone publishes.
@@ -32,6 +33,7 @@ type memberEcho struct {
 	lease election.LeaseID
 	stale bool
 	ever  bool
+	rev   int64
 }
 
 // memberForm is a published value without positions, as text and as the codec reads it.
@@ -43,7 +45,7 @@ type memberForm struct {
 }
 
 func (a *agent) memberFacts() memberFacts {
-	f := memberFacts{state: a.pub.state, role: a.roleWord(), answering: a.pub.answering}
+	f := memberFacts{state: a.pub.state, role: a.roleWord(), answering: a.pub.answering, data: a.local.DataID}
 	if f.answering {
 		f.standby, f.tl, f.lsn = a.pub.role == election.RoleStandby, a.pub.tl, a.pub.lsn
 	}
@@ -54,7 +56,7 @@ func (a *agent) memberFacts() memberFacts {
 func (f memberFacts) encode(a *agent) []byte {
 	m := dcs.MemberData{
 		ConnURL: connURL(a.n.name), APIURL: "http://" + a.n.name + ":8008/patroni", State: f.state, Role: f.role,
-		Version: "4.1.4", PghaVersion: "1", Incarnation: a.inc, Tags: publishedTags(a.n.tags),
+		Version: "4.1.4", PghaVersion: "1", Incarnation: a.inc, Tags: publishedTags(a.n.tags), DataID: f.data,
 	}
 	if f.answering {
 		m.Timeline, m.XlogLocation = f.tl, f.lsn
@@ -98,8 +100,9 @@ func (a *agent) publishMember(v *election.View) {
 	}
 	facts := a.memberFacts()
 	stored, present := v.Store.Cluster.Member(v.Self.Name)
-	missing := !present || stored.Lease != v.Lease
 	e := &a.member
+	// An older write of unknown outcome may have come after the last one.
+	missing := !present || stored.Lease != v.Lease || e.rev != 0 && stored.ModRevision > e.rev
 	due := e.stale || e.lease != v.Lease || !e.ever || e.facts.calm() != facts.calm() ||
 		missing && a.now()-e.at > time.Second ||
 		e.facts != facts && a.now()-e.at >= v.Policy.LoopWait
@@ -117,7 +120,7 @@ func (a *agent) publishMember(v *election.View) {
 			return err
 		}
 		if res.Done {
-			a.member = memberEcho{facts: facts, ever: true, lease: lease, at: a.now()}
+			a.member = memberEcho{facts: facts, ever: true, lease: lease, at: a.now(), rev: res.Revision}
 		}
 		return nil
 	})

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"slices"
 	"time"
 
 	"github.com/pgha/pgha/internal/election"
@@ -25,10 +26,13 @@ type node struct {
 	// upstream is the record of what the written configuration follows.
 	upstream string
 	slots    []string
-	pg       server
-	fencer   fencer
-	agent    *agent
-	lives    int // of the agent
+	// sync is what the files say of synchronous replication, bound the durable record of a freeze.
+	sync   syncFiles
+	bound  *freezeRecord
+	pg     server
+	fencer fencer
+	agent  *agent
+	lives  int // of the agent
 
 	slowUntil  time.Duration
 	mutedUntil time.Duration
@@ -155,6 +159,7 @@ func (n *node) freeze() (thaw func()) {
 		// The fencer is first: it stops the backends before they can run on.
 		n.fencer.afterThaw()
 		n.pg.settle()
+		n.pg.answer()
 		n.fencer.p.flush()
 		if n.agent != nil {
 			n.agent.p.flush()
@@ -199,4 +204,24 @@ func (n *node) powerOn() {
 	f.mem = f.file
 	f.pid = 0
 	n.superviseAgent(n.w.between(time.Second, 3*time.Second))
+}
+
+// restoreBackup replaces the data of a standby by an older copy of itself, as a person might.
+func (n *node) restoreBackup() {
+	d := &n.disk
+	keep := len(d.wal) - 1 - n.w.rng.IntN(40)
+	if d.kind != election.DataCluster || !n.power || keep < 1 || d.wal[keep-1].tl != d.tl || d.wal[keep-1].tl == 0 {
+		return
+	}
+	n.w.note(n.index, "an older copy of the data is restored, which ends at %s", d.wal[keep-1].end)
+	n.killAgent(n.w.between(100*time.Millisecond, time.Second))
+	n.killFencer()
+	n.pg.killAll("restored")
+	old := copyOf(d)
+	old.wal = slices.Clip(old.wal[:keep])
+	old.ctl.minEnd, old.ctl.checkpoint = old.end(), min(old.ctl.checkpoint, old.end())
+	if !n.w.bug(BugKeepData) {
+		old.data = n.w.newData()
+	}
+	n.disk, n.bound = old, nil
 }

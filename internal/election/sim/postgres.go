@@ -40,6 +40,11 @@ type server struct {
 	dials    int
 	// senders are the streams to standbys, in the order in which they came.
 	senders []*stream
+	// What the postmaster and the checkpointer have loaded.
+	master, sync syncFiles
+	waiters      []waiting
+	// reign is the epoch in which this server was made writable.
+	reign uint64
 }
 
 // stream is a replication connection.
@@ -47,10 +52,15 @@ type stream struct {
 	from, to *server
 	fromPid  int
 	toPid    int
-	acked    election.LSN
+	acked    election.LSN // as the primary knows
 	busy     bool
 	stuck    time.Duration
-	closed   bool
+	// closed at the standby's end, ended at the primary's: its walsender is gone.
+	closed, ended bool
+	// wire is when the last thing sent to the primary arrives.
+	wire time.Duration
+	// sync is what the walsender has loaded.
+	sync syncFiles
 }
 
 func (s *server) disk() *disk { return &s.n.disk }
@@ -76,6 +86,8 @@ func (s *server) setOpen(open bool) {
 	s.open = open
 	if open {
 		s.client(s.pid)
+	} else {
+		s.waiters = nil // whoever waits is cut off without an answer
 	}
 	s.settle()
 }
@@ -117,6 +129,7 @@ func (s *server) start(upstream string, local bool) {
 	s.frozen = 0
 	w.note(s.n.index, "postmaster %d starts (standby %t, timeline %d, %s)", s.pid, d.signal, d.tl, d.end())
 	s.state, s.asked, s.local, s.received = srvStarting, false, local, false
+	s.master, s.sync, s.waiters = s.n.sync, s.n.sync, nil
 	s.upstream = upstream
 	s.replayed = d.ctl.checkpoint
 	took := w.between(50*time.Millisecond, 400*time.Millisecond)
@@ -249,7 +262,7 @@ func (s *server) stopFast() {
 func (s *server) drain(limit time.Duration) {
 	w := s.w()
 	for _, st := range s.senders {
-		if !st.closed && st.acked < s.disk().end() && w.now < limit {
+		if !st.over() && st.acked < s.disk().end() && w.now < limit {
 			s.later(10*time.Millisecond, func() { s.drain(limit) })
 			return
 		}
@@ -280,14 +293,18 @@ func (s *server) killPostmaster() {
 		return
 	}
 	was := s.open
-	s.end(srvDown, "postmaster killed")
 	w := s.w()
-	if was {
+	if !was {
+		s.end(srvDown, "postmaster killed")
+	} else {
+		// Backends and walsenders go on until they notice.
+		w.note(s.n.index, "server ends: postmaster killed")
+		s.hangUp()
 		s.state = srvOrphaned
 		pid := s.pid
 		w.after(w.between(500*time.Millisecond, 8*time.Second), func() {
 			if s.pid == pid && s.state == srvOrphaned {
-				s.state = srvDown
+				s.end(srvDown, "orphans notice")
 				s.setOpen(false)
 			}
 		})
@@ -313,7 +330,7 @@ func (s *server) end(to serverState, why string) {
 	for _, st := range s.senders {
 		st.close()
 	}
-	s.senders = nil
+	s.senders, s.waiters = nil, nil
 	s.state, s.frozen = to, 0
 }
 
@@ -326,18 +343,7 @@ func (s *server) freeze() (thaw func()) {
 		if s.pid == pid && s.frozen > 0 {
 			s.frozen--
 			s.settle()
+			s.answer()
 		}
 	}
-}
-
-// commit is one client's transaction, acknowledged at this very moment.
-func (s *server) commit() {
-	if !s.canAck() {
-		return
-	}
-	w, d := s.w(), s.disk()
-	r := w.newRecord(d.tl, d.end(), election.LSN(80+w.rng.IntN(4000)))
-	d.append(r)
-	w.checks.acked(s.n, r)
-	s.push()
 }

@@ -16,6 +16,16 @@ func (s *server) follow(upstream string) {
 	s.dial(20 * time.Millisecond)
 }
 
+// reloadUpstream has the running server read that it follows nobody.
+func (s *server) reloadUpstream() {
+	s.later(s.w().tail(time.Millisecond, 500*time.Millisecond), func() {
+		if s.n.upstream == "" {
+			s.follow("")
+			s.catchUpReplay()
+		}
+	})
+}
+
 // hangUp ends the own stream.
 func (s *server) hangUp() {
 	if s.stream != nil {
@@ -29,6 +39,7 @@ func (st *stream) close() {
 		return
 	}
 	st.closed = true
+	st.send(st.from.w().cfg.WalTimeout, func() { st.ended = true })
 	if st.to.stream == st {
 		st.to.stream = nil
 		st.to.dial(st.to.w().between(20*time.Millisecond, time.Second))
@@ -67,11 +78,12 @@ func (s *server) connect() bool {
 	if w.now < s.n.mutedUntil {
 		return false
 	}
-	st := &stream{from: up, to: s, fromPid: up.pid, toPid: s.pid, acked: s.disk().end()}
+	st := &stream{from: up, to: s, fromPid: up.pid, toPid: s.pid, sync: up.master}
 	s.stream, s.received = st, true
 	up.senders = append(up.senders, st)
 	w.note(s.n.index, "streams from %s at timeline %d, %s", n.name, s.disk().tl, s.disk().end())
 	w.checks.streaming(s.n, n)
+	st.reply()
 	st.push()
 	return true
 }
@@ -80,7 +92,7 @@ func (s *server) connect() bool {
 func (s *server) push() {
 	keep := s.senders[:0]
 	for _, st := range s.senders {
-		if !st.closed {
+		if !st.over() {
 			keep = append(keep, st)
 			st.push()
 		}
@@ -103,7 +115,7 @@ func (st *stream) act(uint64) { st.deliver() }
 
 // valid says that both ends still live the life in which the stream began.
 func (st *stream) valid() bool {
-	alive := st.from.state == srvPrimary || st.from.state == srvStandby || st.from.state == srvStopping
+	alive := st.from.state == srvPrimary || st.from.state == srvStandby || st.from.state == srvStopping || st.from.state == srvOrphaned
 	return !st.closed && st.from.pid == st.fromPid && st.to.pid == st.toPid && alive &&
 		st.to.state == srvStandby && st.to.n.power && st.from.n.power
 }
@@ -120,6 +132,7 @@ func (st *stream) deliver() {
 		if st.stuck += again; st.stuck > w.cfg.WalTimeout {
 			w.note(st.to.n.index, "stream from %s breaks", st.from.n.name)
 			st.close()
+			st.ended = true
 			return
 		}
 		st.busy = true
@@ -141,8 +154,8 @@ func (st *stream) deliver() {
 		st.to.replayed = to.end()
 		st.to.noteReplay()
 		st.to.push()
+		st.reply()
 	}
-	st.acked = to.end()
 }
 
 // receivedLSN is what the standby says it has: what it received in this life, or else only what it

@@ -18,6 +18,8 @@ type Result struct {
 	Lost      int
 	Failovers int
 	HandOvers int
+	// Takeovers are those by votes.
+	Takeovers int
 	Twins     int
 	// Recovery is how long the cluster needed after everything was healed.
 	Recovery time.Duration
@@ -27,7 +29,7 @@ type Result struct {
 }
 
 // bootPatience is how long an undisturbed cluster may take to be made.
-const bootPatience = 3 * time.Minute
+const bootPatience = 5 * time.Minute
 
 // patience is how long a healed cluster may take until it is as it should be: what is left of a
 // lease and the waits for it, one pause after repeated failures, and two rounds of recovery and
@@ -59,7 +61,7 @@ func RunConfig(seed uint64, cfg Config, record bool) Result {
 	}
 	r := Result{
 		Seed: seed, Config: cfg, Violation: w.violation, Hash: w.hash, Virtual: w.now, Events: w.steps,
-		Acked: w.checks.ackedCount, Lost: w.checks.lost, Failovers: w.checks.failovers, HandOvers: w.checks.handovers,
+		Acked: w.checks.ackedCount, Lost: w.checks.lost, Failovers: w.checks.failovers, HandOvers: w.checks.handovers, Takeovers: w.checks.takeovers,
 		Twins: w.checks.twins, Recovery: w.now - healed, Story: w.story,
 		Rules: map[string]int{}, Faults: w.faults,
 	}

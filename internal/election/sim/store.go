@@ -34,6 +34,8 @@ type store struct {
 	dirty []string
 	// writeAs goes with the write that is being made.
 	writeAs known
+	// takingOver: the transaction rests on votes.
+	takingOver, byVotes bool
 	// gone are the deletions of the leader key, for watches.
 	gone     []deletion
 	watchers []*watcher
@@ -219,12 +221,14 @@ func (s *store) write(ops []dcs.Op) {
 	s.snap = nil
 	s.w.mix(uint64(s.rev))
 	after, has := s.get(dcs.KeyLeader)
+	s.byVotes = slices.ContainsFunc(ops, func(op dcs.Op) bool { return op.Key == dcs.KeySync }) && s.takingOver
 	if had != has || before.mod != after.mod {
 		if had && (!has || before.create != after.create) {
 			s.gone = append(s.gone, deletion{s.rev, before.out()})
 		}
 		s.w.checks.leaderKey(before, had, after, has)
 	}
+	s.w.checks.syncKeys(ops)
 	s.publish()
 }
 

@@ -26,6 +26,9 @@ type disk struct {
 	// signal is standby.signal.
 	signal bool
 	ctl    control
+	// data names this copy; told is the furthest position that a reply of it has named.
+	data string
+	told election.LSN
 }
 
 // control is what pg_control says.
@@ -97,6 +100,7 @@ func copyOf(src *disk) disk {
 	c.signal = true
 	c.ctl.state = inRecovery
 	c.ctl.minTL, c.ctl.minEnd = src.tl, src.end()
+	c.told, c.made = 0, false
 	return c
 }
 

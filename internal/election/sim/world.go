@@ -3,7 +3,6 @@ package sim
 import (
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/pgha/pgha/internal/election"
@@ -26,7 +25,10 @@ type World struct {
 	records   uint64
 	systems   int
 	rules     tally
-	faults    map[string]int
+	// wanted is the configuration as the operators left it last.
+	wanted settings
+	copies int
+	faults map[string]int
 }
 
 // tally counts decisions by rule. Few rules make most of them, so the last ones are looked at first.
@@ -71,7 +73,8 @@ func NewWorld(seed uint64, cfg Config, record bool) *World {
 		engine: newEngine(seed), cfg: cfg, recording: record,
 		faults: map[string]int{},
 	}
-	w.checks = &checks{w: w}
+	w.checks = &checks{w: w, sync: syncChecks{ended: map[uint64]cut{}, holders: map[int64]string{}, reigns: map[string]uint64{}}}
+	w.wanted = cfg.settings()
 	rate := func() int64 {
 		if cfg.Drift == 0 {
 			return trueRate
@@ -123,23 +126,15 @@ func (w *World) newRecord(tl election.Timeline, after, size election.LSN) record
 	return record{tl: tl, end: after + size, id: w.records}
 }
 
+// newData names a copy of the data.
+func (w *World) newData() string {
+	w.copies++
+	return "copy-" + strconv.Itoa(w.copies)
+}
+
 func (w *World) newSystem() string {
 	w.systems++
 	return "70000000000000" + strconv.Itoa(10000+w.systems)
-}
-
-func (w *World) dynamicConfig(ttl time.Duration) []byte {
-	return []byte(fmt.Sprintf(`{"ttl": %d}`, int(ttl/time.Second)))
-}
-
-// configTTL reads what dynamicConfig wrote.
-func configTTL(value []byte) (time.Duration, bool) {
-	s, ok := strings.CutPrefix(string(value), `{"ttl": `)
-	if !ok {
-		return 0, false
-	}
-	n, err := strconv.Atoi(strings.TrimSuffix(s, "}"))
-	return time.Duration(n) * time.Second, err == nil && n > 0
 }
 
 func (w *World) mixString(s string) {

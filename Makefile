@@ -34,6 +34,7 @@ SIM_PKGS := ./internal/election/sim/...
 SEEDS ?= 200
 SEED ?=
 FUZZTIME ?= 30s
+STATES ?= 1000000
 BENCH_ARGS ?=
 # make storm MINUTES=30 MODE=quorum SEED=7 breaks a real cluster at random for so long.
 MINUTES ?= 10
@@ -105,6 +106,10 @@ sim: ## Simulate whole clusters: the kept seeds and SEEDS new ones, or one SEED
 	@PGHA_SIM_SEEDS='$(SEEDS)' PGHA_SIM_SEED='$(SEED)' \
 		$(STAGE) sim go test -v -count=1 -timeout 24h $(TEST_ARGS) $(SIM_PKGS) | \
 		grep -Ev '^(=== (RUN|PAUSE|CONT|NAME)| *--- PASS|    [a-z]*_test\.go:[0-9]+: seed [0-9]+: [IL][-0-9])'
+
+.PHONY: check-model
+check-model: ## Walk bounded worlds exhaustively, up to STATES states each
+	@PGHA_MODEL_STATES='$(STATES)' $(STAGE) check-model go test -v -count=1 -timeout 24h $(TEST_ARGS) ./internal/election/model
 
 # The last stage of `make test`: nothing is printed after Go's own result lines.
 .PHONY: integration

@@ -237,6 +237,8 @@ func (a *Agent) askLease(ctx context.Context, lease election.LeaseID) error {
 // acquire tries to create the leader key. Of an unknown outcome nothing follows: if it was done,
 // the key hangs on the own lease, and the snapshot that shows it leads to title.adopt.
 func (a *Agent) acquire(ctx context.Context, v election.View, act election.AcquireLeader) error {
+	a.keeper.turn.Lock()
+	defer a.keeper.turn.Unlock()
 	reign := act.Reign
 	lease, sent, ttl, err := a.keeper.fresh(ctx)
 	if err != nil {
@@ -380,6 +382,8 @@ func (a *Agent) applyConfig(ctx context.Context, v election.View) error {
 			return err
 		}
 		a.facts.with(func(f *facts) { f.reloadOwed = false })
+	}
+	if changed.Files {
 		a.callback("on_reload", v.Local.Role.String())
 		a.log.Info("configuration applied", zap.Strings("settings", changed.Settings), zap.Bool("restart_needed", changed.RestartNeeded))
 	}
@@ -461,6 +465,8 @@ func (a *Agent) maxHistory() int {
 
 // claimBootstrap tries to become the one who makes the cluster.
 func (a *Agent) claimBootstrap(ctx context.Context, v election.View, reclaim bool) error {
+	a.keeper.turn.Lock()
+	defer a.keeper.turn.Unlock()
 	lease, sent, ttl, err := a.keeper.fresh(ctx)
 	if err != nil {
 		return err

@@ -102,6 +102,8 @@ func New(o Options) (*Agent, error) {
 	a.metrics = newMetrics(o.Registry, o.Version)
 	a.facts.configure(o.Config, firstDynamic(o.Config))
 	a.facts.upstream = loadUpstream(o.Postgres.Options().StateDir)
+	// The agent before may have died between writing the files and having the server read them.
+	a.facts.reloadOwed = true
 	a.loadFreeze()
 	a.keeper = newKeeper(a)
 	a.guard.init(a)

@@ -141,6 +141,8 @@ func (a *Agent) waitAccepting(ctx context.Context, mark int64) error {
 
 // finishBootstrap publishes the cluster and takes the leader key.
 func (a *Agent) finishBootstrap(ctx context.Context, v election.View, cfg *config.Config, claim int64, sysid uint64) error {
+	a.keeper.turn.Lock()
+	defer a.keeper.turn.Unlock()
 	raw, err := cfg.InitialDynamic()
 	if err != nil {
 		return fmt.Errorf("bootstrap.dcs: %w", err)

@@ -45,6 +45,10 @@ type keeper struct {
 	// other's epoch. It is taken before mu.
 	arming sync.Mutex
 
+	// turn is held by whatever wins a title, from the choice of its lease until the fencer is armed, and
+	// by a change of the lease: done at once, the fencer would get the deadline of another lease.
+	turn sync.Mutex
+
 	kick chan struct{}
 	// settled is closed when it is known whether the fencer's token is still a title.
 	settled chan struct{}

@@ -70,6 +70,10 @@ func (k *keeper) lost(ctx context.Context, lease election.LeaseID) {
 // changeTTL moves to a lease with the new time to live. The old lease is kept until the key is
 // known to hang on the new one, and the smaller of both counts until then (safety review, hole 4).
 func (k *keeper) changeTTL(ctx context.Context, ttl time.Duration) {
+	if !k.turn.TryLock() {
+		return // a title is being won: the next round sees to it
+	}
+	defer k.turn.Unlock()
 	sent := Now()
 	cctx, cancel := context.WithTimeout(ctx, max(ttl/3, time.Second))
 	defer cancel()

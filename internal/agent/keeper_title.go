@@ -87,6 +87,8 @@ func (k *keeper) armTitle(ctx context.Context, own election.Own) error {
 
 // adopt takes up a leader key that hangs on the own lease: nobody else ever puts a key under it.
 func (k *keeper) adopt(ctx context.Context, revision int64) error {
+	k.turn.Lock()
+	defer k.turn.Unlock()
 	lease, _, _, err := k.fresh(ctx)
 	if err != nil {
 		return err

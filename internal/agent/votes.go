@@ -79,6 +79,8 @@ func (a *Agent) withdrawVote(ctx context.Context, v election.View, act election.
 // follows: if it was done, the key hangs on the own lease, and the snapshot that shows it leads to
 // title.adopt.
 func (a *Agent) takeOver(ctx context.Context, v election.View, act election.TakeOver) error {
+	a.keeper.turn.Lock()
+	defer a.keeper.turn.Unlock()
 	lease, sent, ttl, err := a.keeper.fresh(ctx)
 	if err != nil {
 		return err

@@ -134,6 +134,18 @@ func TestAcquireLeaderComparesAndMayWriteTheSyncKey(t *testing.T) {
 	}
 }
 
+// TestAcquireByHandNeedsTheRequestThatWasSeen: a failover by hand may cost commits, and the operator may
+// have thought better of it.
+func TestAcquireByHandNeedsTheRequestThatWasSeen(t *testing.T) {
+	w := newWorld(t)
+	w.done(dcs.WriteFailover(election.FailoverRequest{Candidate: "b"}))
+	before := w.seen()
+	w.done(dcs.WriteFailover(election.FailoverRequest{Leader: "a"}))
+	reign := election.Reign{Epoch: before.Reign.Epoch + 1, Holder: "b"}
+	w.refused("the request was replaced", dcs.AcquireLeader("b", w.b, before, reign))
+	w.done(dcs.AcquireLeader("b", w.b, w.seen(), reign))
+}
+
 // TestAnElectorateThatIsNotUnderstoodIsNone: what cannot be read must never be believed in part.
 func TestAnElectorateThatIsNotUnderstoodIsNone(t *testing.T) {
 	good := `{"epoch":1,"leader_data":"d","sets":[{"voters":[{"name":"b","data":"x"},{"name":"c","data":"y"}],"wait":1,"quorum":2}]}`

@@ -45,7 +45,8 @@ func ineligible(v *View) string {
 		return "the cluster is synchronous and this member is not in its set"
 	case c.Sync.Active() && !byHand(v) && c.Reign.branchOf(v.Local.Timeline) == branchDead:
 		return fmt.Sprintf("its timeline %d is a branch that the leader's history left aside", v.Local.Timeline)
-	case len(c.Failsafe) > 0 && !inFailsafe(c.Failsafe, v.Self.Name):
+	case len(c.Failsafe) > 0 && !inFailsafe(c.Failsafe, v.Self.Name) && !(c.Reign.Holder == v.Self.Name && onlyPghaSoFar(v)):
+		// Whoever led last asked no promises by that list but its own.
 		return "this member is not in the failsafe list"
 	case v.Local.Timeline < clusterTimeline(c) && !(c.Sync.Active() && c.Reign.branchOf(v.Local.Timeline) >= branchParent):
 		// In the synchronous modes the history may name a branch that nobody followed; then the

@@ -50,7 +50,7 @@ func (a *agent) short(v *election.View, act election.Action) {
 		if a.underway(acquireKey) || a.underway(takeOverKey) {
 			return // the watch was faster than the answer, whose arrival is news
 		}
-		a.once("adopt hand-over", func(t *task) error { return a.adopt(t, act.Revision) })
+		a.once(adoptKey, func(t *task) error { return a.adopt(t, act.Revision) })
 	case election.ReleaseLeader:
 		a.once("release leader", func(t *task) error { return a.release(t, act.Why) })
 	case election.Follow:
@@ -59,6 +59,9 @@ func (a *agent) short(v *election.View, act election.Action) {
 		a.config = v.Store.Cluster.ConfigRev
 		if rev := v.Store.Cluster.Leader.ModRevision; rev != 0 && (v.Local.Role == election.RolePrimary || a.upstream != "") {
 			a.released(rev)
+		}
+		if v.Local.Server == election.ServerRunning && v.Local.Role == election.RoleStandby {
+			a.n.pg.follow(a.n.upstream) // the agent before may have died before its reload
 		}
 		a.news.raise()
 	case election.SetSlots:
@@ -87,7 +90,7 @@ func (a *agent) storeWrite(v *election.View, act election.Action) {
 	c, own := &v.Store.Cluster, v.Own.Revision
 	switch act := act.(type) {
 	case election.ClaimBootstrap:
-		a.once("claim bootstrap", func(t *task) error { return a.claimBootstrap(t, v, act.Reclaim) })
+		a.once(claimKey, func(t *task) error { return a.claimBootstrap(t, v, act.Reclaim) })
 		return
 	case election.WriteHistory:
 		rows := a.historyRows()

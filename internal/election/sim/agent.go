@@ -27,11 +27,12 @@ const (
 
 // agent is one life of an agent process: the observe, decide, act loop round the real core.
 type agent struct {
-	w     *World
-	n     *node
-	p     proc
-	store storeClient
-	inc   string
+	changing bool // the lease is being exchanged for one with another ttl
+	w        *World
+	n        *node
+	p        proc
+	store    storeClient
+	inc      string
 
 	// what is known of the store
 	seen                        bool

@@ -22,6 +22,8 @@ const (
 	freezeTime  = 3 * time.Second
 	setSyncTime = 5 * time.Second
 	acquireKey  = "acquire leader"
+	adoptKey    = "adopt hand-over"
+	claimKey    = "claim bootstrap"
 	takeOverKey = "take over"
 	votingKey   = "vote" // casting and withdrawing: never both under way
 	settingSync = "set synchronous standbys"
@@ -240,7 +242,7 @@ func (a *agent) takeOver(t *task, v *election.View, act election.TakeOver) error
 	res, err := a.store.applyTakeOver(t, storeCall, txn, act.Votes)
 	a.race.end(stillOpen(res, err))
 	if stillOpen(res, err) && (act.Over != 0 || c.Release.LeaderRevision != c.Reign.ModRevision) {
-		a.takenFromLive(err == nil)
+		a.takenFromLive(err == nil, act.Over == 0)
 	}
 	switch {
 	case err != nil:
@@ -258,9 +260,13 @@ func (a *agent) takeOver(t *task, v *election.View, act election.TakeOver) error
 
 // takenFromLive notes that the leader key was taken, or may have been, from a leader that may live: it
 // can go on showing itself as one for half the silence after its last proof.
-func (a *agent) takenFromLive(known bool) {
+func (a *agent) takenFromLive(known, vacant bool) {
 	a.takenUnsure = !known
 	if known {
 		a.notBefore = a.now() + a.set.Silence/2
+	}
+	if known && vacant {
+		// Its key ran out while its voters may have heard it a moment ago.
+		a.notBefore = a.now() + a.set.Silence*7/8
 	}
 }

@@ -32,7 +32,7 @@ func (a *agent) claimBootstrap(t *task, v *election.View, reclaim bool) error {
 // bootstrap makes the first cluster.
 func (a *agent) bootstrap(t *task, v *election.View) error {
 	a.setState(election.StateInitializing)
-	for a.underway("claim bootstrap") && !(a.claim && a.own.Held()) {
+	for a.underway(claimKey) && !(a.claim && a.own.Held()) {
 		if !t.sleep(pollEvery) {
 			return errNot("called off")
 		}
@@ -257,6 +257,7 @@ func (a *agent) rewind(t *task, v *election.View, act election.Rewind) error {
 	if !a.w.bug(BugKeepData) {
 		a.n.disk.data = ""
 	}
+	a.n.disk.made = false
 	if err := a.copyFrom(t, act.Source, pid, a.w.between(200*time.Millisecond, a.w.cfg.CopyTime)); err != nil {
 		return err
 	}

@@ -155,7 +155,7 @@ func (a *agent) keepRound(t *task) time.Duration {
 			return retry
 		}
 	}
-	if granted != ttl.Truncate(time.Second) && !claim && a.job.view.Kind == election.JobNone && !a.offering() {
+	if granted != ttl.Truncate(time.Second) && !claim && a.job.view.Kind == election.JobNone && !a.offering() && !a.winning() {
 		a.changeTTL(t, ttl)
 	}
 	return max(every-(a.now()-sent), 10*time.Millisecond)
@@ -255,8 +255,16 @@ func (a *agent) lostLease(t *task, lease election.LeaseID) {
 	a.news.raise()
 }
 
+// winning says that a title is being won at the moment, under the lease as it is.
+func (a *agent) winning() bool {
+	return a.underway(acquireKey) || a.underway(takeOverKey) || a.underway(adoptKey) || a.underway(claimKey) ||
+		a.job.view.Kind == election.JobBootstrap
+}
+
 // changeTTL moves to a lease with the new time to live.
 func (a *agent) changeTTL(t *task, ttl time.Duration) {
+	a.changing = true
+	defer func() { a.changing = false }()
 	sent := a.now()
 	g, err := a.store.grant(t, max(ttl/3, time.Second), ttl)
 	if err != nil {
@@ -341,6 +349,9 @@ func (a *agent) shorten(t *task, own election.Own, g dcs.Grant, sent election.In
 
 // freshLease makes sure that the lease was proven a moment ago, before it is put under a key.
 func (a *agent) freshLease(t *task) (lease election.LeaseID, sent election.Instant, ttl time.Duration, err error) {
+	for a.changing {
+		t.sleep(5 * time.Millisecond)
+	}
 	lease, sent, ttl = a.lease, a.leaseSent, a.leaseTTL
 	if lease == 0 {
 		return 0, 0, 0, errNot("no lease yet")
@@ -405,7 +416,7 @@ func (a *agent) adopt(t *task, revision int64) error {
 		return errNot("the leader key is not on this agent's lease any more")
 	}
 	if a.takenUnsure {
-		a.takenFromLive(true)
+		a.takenFromLive(true, true)
 	}
 	return a.take(t, election.Own{Revision: revision, Lease: lease, Sent: sent, TTL: granted}, false)
 }

@@ -70,9 +70,11 @@ func (s *server) load() {
 
 // proven says that every process of the server goes by the files.
 func (s *server) proven() bool {
-	if s.sync.gen != s.n.sync.gen {
-		return false
-	}
+	return s.sync.gen == s.n.sync.gen && s.sendersLoaded()
+}
+
+// sendersLoaded says that every walsender goes by the files.
+func (s *server) sendersLoaded() bool {
 	for _, st := range s.senders {
 		if !st.over() && st.sync.gen != s.n.sync.gen {
 			return false

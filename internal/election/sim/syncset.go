@@ -115,7 +115,11 @@ func (a *agent) loadSync(t *task, v *election.View) error {
 	if err := a.loadFiles(t, setting); err != nil {
 		return err
 	}
-	for limit := a.now() + 10*time.Second; pg.sync.gen != a.n.sync.gen && !prepared && setting.Wait > 0; {
+	ready := func() bool {
+		// The walsenders of those that stream already must go by it as well.
+		return setting.Wait == 0 || (prepared || pg.sync.gen == a.n.sync.gen) && pg.sendersLoaded()
+	}
+	for limit := a.now() + 10*time.Second; !ready(); {
 		if a.now() > limit || !t.sleep(pollEvery) {
 			return errNot("promote: synchronous standbys not taken over by the server")
 		}

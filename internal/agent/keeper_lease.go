@@ -118,6 +118,7 @@ func (k *keeper) rehang(ctx context.Context, own election.Own, g dcs.Grant, sent
 	if err := k.shorten(ctx, own, sent, g.TTL); err != nil {
 		return 0, err
 	}
+	k.a.refreshLeaderUntil() // /primary must not outlast the shorter lease, whatever else stands still
 	txn := dcs.RehangLeader(k.a.name(), g.ID, own.Revision, reign)
 	for {
 		actx, cancel := context.WithTimeout(ctx, storeCall)

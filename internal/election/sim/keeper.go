@@ -298,6 +298,7 @@ func (a *agent) rehang(t *task, own election.Own, g dcs.Grant, sent election.Ins
 	if err := a.shorten(t, own, g, sent); err != nil {
 		return 0, err
 	}
+	a.refreshUntil()
 	txn := dcs.RehangLeader(a.n.name, g.ID, own.Revision, reign)
 	for {
 		res, err := a.store.apply(t, storeCall, txn)

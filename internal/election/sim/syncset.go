@@ -166,6 +166,7 @@ func (a *agent) writeSync(v *election.View, key string, txn dcs.Txn, e *election
 	a.syncWrite = election.SyncWrite{Sent: true, Over: over}
 	if e != nil && len(e.Sets) > 0 {
 		a.sentSync = e
+		a.refreshUntil()
 	}
 	a.once(key, func(t *task) error {
 		res, err := a.store.apply(t, storeCall, txn)

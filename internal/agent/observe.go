@@ -308,7 +308,7 @@ func (a *Agent) refreshLeaderUntil() {
 			contradicted = own.Revision // the snapshot shows a successor
 		}
 		ok = f.answering && f.local.Role == election.RolePrimary && f.local.Server == election.ServerRunning && f.state == "" &&
-			f.sync.gate.passed
+			f.sync.gate.passed && f.seen // an agent that has just started does not know yet who may replace it
 		notBefore = f.sync.notBefore
 	})
 	if !ok || !alive || !own.Held() || !st.Armed || own.Revision == contradicted {

@@ -240,7 +240,7 @@ func (a *agent) refreshUntil() {
 	if a.claim {
 		own = election.Own{}
 	}
-	ok := a.answering && a.local.Role == election.RolePrimary && a.local.Server == election.ServerRunning && a.state == ""
+	ok := a.answering && a.local.Role == election.RolePrimary && a.local.Server == election.ServerRunning && a.state == "" && a.seen
 	if !ok || !a.guard.connected || !own.Held() || !a.guard.armed {
 		a.setUntil(0)
 		return

@@ -15,10 +15,6 @@ import (
 	"github.com/pgha/pgha/internal/restapi/client"
 )
 
-// silentQuestions is how many questions in a row must go unanswered, besides the silence itself, before
-// a leader counts as lost: one lost packet is no dead node.
-const silentQuestions = 3
-
 // paceOfSilence is into how many questions the silence is divided.
 const paceOfSilence = 4
 
@@ -75,11 +71,6 @@ func (c *contact) poke() {
 	case c.kick <- struct{}{}:
 	default:
 	}
-}
-
-// outOfSight says that a leader has been silent for long enough to be voted against.
-func outOfSight(c election.Contact, now election.Instant, silence time.Duration) bool {
-	return c.Revision != 0 && c.Silent >= silentQuestions && now-c.HeardAt >= silence
 }
 
 // targetOf says whom a member asks: the leader, or for as long as there is none the last one, whose key
@@ -253,7 +244,7 @@ func (a *Agent) noteContact(t leaderTarget, heard election.Instant, ok bool, sil
 		c.state.Silent++
 	}
 	was := c.lost
-	c.lost = outOfSight(c.state, Now(), silence)
+	c.lost = c.state.Lost(Now(), silence)
 	is, state := c.lost, c.state
 	c.mu.Unlock()
 	if was == is {

@@ -145,7 +145,7 @@ func TestAskTakesAnyAnswerAndWaitsForNoMoreThanTheBound(t *testing.T) {
 // A leader is lost only after both the silence and several questions, and found again by one answer.
 func TestContactLost(t *testing.T) {
 	var c contact
-	quiet := election.Contact{Revision: 7, HeardAt: 10 * time.Second, Silent: silentQuestions}
+	quiet := election.Contact{Revision: 7, HeardAt: 10 * time.Second, Silent: 3}
 	for _, r := range []struct {
 		name    string
 		contact election.Contact
@@ -154,10 +154,10 @@ func TestContactLost(t *testing.T) {
 	}{
 		{"silent for long enough", quiet, 11 * time.Second, true},
 		{"silent for too short a time", quiet, 10*time.Second + 900*time.Millisecond, false},
-		{"too few questions", election.Contact{Revision: 7, HeardAt: 10 * time.Second, Silent: silentQuestions - 1}, time.Minute, false},
+		{"too few questions", election.Contact{Revision: 7, HeardAt: 10 * time.Second, Silent: 2}, time.Minute, false},
 		{"nobody is asked", election.Contact{Silent: 100}, time.Hour, false},
 	} {
-		if got := outOfSight(r.contact, r.now, time.Second); got != r.lost {
+		if got := r.contact.Lost(r.now, time.Second); got != r.lost {
 			t.Errorf("%s: lost %t, want %t", r.name, got, r.lost)
 		}
 	}

@@ -16,10 +16,6 @@ import (
 	"github.com/pgha/pgha/internal/restapi/client"
 )
 
-// patroniPromise is the least that is promised, and waited for, where a Patroni is a member: it takes no
-// ttl below this (safety review, hole 15).
-const patroniPromise = 20 * time.Second
-
 // failsafeFacts is what a leader knows of its rounds of promises, and a member of those it gave.
 type failsafeFacts struct {
 	round   uint64
@@ -210,7 +206,7 @@ func (a *Agent) Failsafe(ctx context.Context, req restapi.FailsafeRequest) resta
 	}
 	length := election.PromiseLength(v, req.TTL)
 	if req.TTL == 0 {
-		length = max(length, patroniPromise) // a Patroni asks, and does not say for how long
+		length = max(length, election.PatroniTTL) // a Patroni asks, and does not say for how long
 	}
 	until := req.ReceivedAt + length
 	if err := a.guard.promise(ctx, until); err != nil {
@@ -241,23 +237,5 @@ func (f *facts) promisedUntil(st fencer.State) election.Instant {
 	if f.cluster.FailsafeRev == 0 || f.cluster.Leader.Present {
 		return st.PromiseUntil
 	}
-	return st.PromisedUntil(longestPromise(f.cluster, f.cfg.Name, f.dynamic.TTL))
-}
-
-// longestPromise is the longest promise that this member can have given before its record was lost.
-func longestPromise(c election.Cluster, self string, ttl time.Duration) time.Duration {
-	length := max(ttl, c.Reign.TTL)
-	if patroniAbout(c, self) {
-		length = max(length, patroniPromise)
-	}
-	return length
-}
-
-func patroniAbout(c election.Cluster, self string) bool {
-	for _, m := range c.Members {
-		if m.Name != self && !m.IsPgha() {
-			return true
-		}
-	}
-	return false
+	return st.PromisedUntil(election.LongestPromise(f.cluster, f.dynamic.TTL))
 }

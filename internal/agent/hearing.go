@@ -82,26 +82,7 @@ func (h *hearing) reached(set election.VoterSet, revision int64) election.Instan
 	if h.revision != revision {
 		return 0
 	}
-	var at []election.Instant
-	for _, v := range set.Voters {
-		if t, ok := h.at[strings.ToLower(v.Name)]; ok {
-			at = append(at, t)
-		}
-	}
-	need := max(1, len(set.Voters)+1-set.Quorum)
-	if len(at) < need {
-		return 0
-	}
-	slices.Sort(at)
-	return at[len(at)-need]
-}
-
-// seenUntil is how long a leader may say that it leads, as far as its voters are concerned. They freeze
-// no sooner than the silence after they last heard it; a quarter of that is left over for clocks and
-// for a voter that asks late. A proof of ownership counts for a little less than half the silence, and a
-// successor by votes is not green before half of it is over (takenFromLive).
-func seenUntil(own election.Own, reached election.Instant, silence time.Duration) election.Instant {
-	return max(own.Sent+silence*7/16, reached+silence*3/4)
+	return set.Reached(h.at)
 }
 
 // proofDue is when ownership should be proven after the round that was begun last, unless enough voters

@@ -16,7 +16,7 @@ func TestReachedLeavesTooFewForATakeover(t *testing.T) {
 	for quorum := 1; quorum <= 3; quorum++ {
 		set := voters(quorum, "b", "c", "d").Sets[0]
 		h := hearing{revision: 7, at: heardAt}
-		until := seenUntil(election.Own{}, h.reached(set, 7), silence)
+		until := election.ShownUntil(election.Own{}, h.reached(set, 7), silence)
 		lost := 0
 		for _, v := range set.Voters {
 			if until >= heardAt[v.Name]+silence {

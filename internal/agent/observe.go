@@ -319,7 +319,7 @@ func (a *Agent) refreshLeaderUntil() {
 	until := min(own.DemoteAt(m), st.Token.Until-m)
 	sets, silence := a.takeoverSets()
 	for _, set := range sets {
-		seen := seenUntil(own, a.hearing.reached(set, own.Revision), silence)
+		seen := election.ShownUntil(own, a.hearing.reached(set, own.Revision), silence)
 		until = min(until, seen)
 		if seen <= Now()+silence/8 {
 			a.keeper.now() // the keeper may not know yet that its proofs are needed

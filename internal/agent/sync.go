@@ -33,19 +33,20 @@ type syncFacts struct {
 	unsure bool
 }
 
-// takenFromLive notes that the leader key was taken, or may have been, from a leader that may live: it
-// can go on showing itself as one for half the silence after its last proof, which was before this.
-func (f *facts) takenFromLive(known bool, silence time.Duration) {
+// takenFromLive notes that the leader key was taken, or may have been, from a leader that may live, and
+// so go on showing itself for a while; vacant: the key was gone by then.
+func (f *facts) takenFromLive(known, vacant bool) {
 	f.sync.unsure = !known
 	if known {
-		f.sync.notBefore = Now() + silence/2
+		f.sync.notBefore = election.ShownFrom(Now(), f.silence(), vacant)
 	}
 }
 
-// adopted settles a takeover whose outcome was not known: the key is this member's.
+// adopted settles a takeover whose outcome was not known: the key is this member's. How it was taken is
+// not remembered, so the longer time counts.
 func (f *facts) adopted() {
 	if f.sync.unsure {
-		f.takenFromLive(true, f.silence())
+		f.takenFromLive(true, true)
 	}
 }
 
@@ -205,7 +206,7 @@ func (a *Agent) syncSpec(v election.View, standby bool, spec *postgres.ConfigSpe
 		return nil // in a directory that was just made there is nothing to keep
 	}
 	spec.KeepSync = true
-	want := electorateSetting(published, v.Policy.Sync.Mode)
+	want := election.PublishedSetting(published, v.Policy.Sync.Mode)
 	if standby || published.Leader != v.Self.Name || want.Wait == 0 {
 		return nil
 	}
@@ -220,25 +221,6 @@ func (a *Agent) syncSpec(v election.View, standby bool, spec *postgres.ConfigSpe
 	a.log.Warn("the configuration has lost its synchronous standbys, those published count", zap.Stringer("setting", want))
 	spec.KeepSync, spec.SyncNames = false, &text
 	return nil
-}
-
-// electorateSetting is the setting that belongs to the published sync key: what a primary starts with
-// whose own configuration has lost it.
-func electorateSetting(s election.SyncState, mode election.SyncMode) election.SyncSetting {
-	out := election.SyncSetting{Any: mode != election.SyncOn}
-	switch {
-	case !s.Active():
-		return election.SyncSetting{}
-	case s.Electorate != nil && len(s.Electorate.Sets) > 0:
-		set := s.Electorate.Sets[len(s.Electorate.Sets)-1]
-		out.Wait, out.Names = max(set.Wait, len(set.Voters)+1-set.Quorum), set.Names()
-	case s.Electorate == nil && len(s.Standbys) > 0:
-		out.Wait, out.Names = max(1, len(s.Standbys)-s.Quorum), slices.Clone(s.Standbys)
-	default:
-		return election.SyncSetting{}
-	}
-	slices.Sort(out.Names)
-	return out
 }
 
 // gate holds /primary back after a start or a promotion until the commits of the last life are

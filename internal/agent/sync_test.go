@@ -60,53 +60,6 @@ func TestGateWaitsForTheStandbys(t *testing.T) {
 	}
 }
 
-// What a primary starts with that has lost its own setting must not let a published quorum miss a commit.
-func TestElectorateSetting(t *testing.T) {
-	inherited := voters(2, "b", "c")
-	inherited.Sets[0].Wait = 0
-	rows := []struct {
-		name string
-		sync election.SyncState
-		mode election.SyncMode
-		want election.SyncSetting
-	}{
-		{name: "no sync key"},
-		{
-			name: "the published set", sync: election.SyncState{Leader: "a", Electorate: voters(2, "b", "c")}, mode: election.SyncQuorum,
-			want: election.SyncSetting{Any: true, Wait: 1, Names: []string{"b", "c"}},
-		},
-		{
-			name: "a set that only inherits", sync: election.SyncState{Leader: "a", Electorate: inherited}, mode: election.SyncQuorum,
-			want: election.SyncSetting{Any: true, Wait: 1, Names: []string{"b", "c"}},
-		},
-		{
-			name: "all of the chosen", sync: election.SyncState{Leader: "a", Electorate: voters(1, "b", "c")}, mode: election.SyncOn,
-			want: election.SyncSetting{Wait: 2, Names: []string{"b", "c"}},
-		},
-		{
-			name: "a Patroni's list", sync: election.SyncState{Leader: "a", Standbys: []string{"b", "c"}, Quorum: 1}, mode: election.SyncQuorum,
-			want: election.SyncSetting{Any: true, Wait: 1, Names: []string{"b", "c"}},
-		},
-		{name: "nobody but the leader may lead", sync: election.SyncState{Leader: "a", Electorate: &election.Electorate{Epoch: 1}}, mode: election.SyncQuorum},
-	}
-	for _, r := range rows {
-		t.Run(r.name, func(t *testing.T) {
-			got := electorateSetting(r.sync, r.mode)
-			if !got.Equal(r.want) {
-				t.Errorf("got %s, want %s", got, r.want)
-			}
-			if r.sync.Electorate == nil {
-				return
-			}
-			for _, s := range r.sync.Electorate.Sets {
-				if got.Wait+s.Quorum <= len(s.Voters) {
-					t.Errorf("%d acknowledgements and %d votes of %d need not meet", got.Wait, s.Quorum, len(s.Voters))
-				}
-			}
-		})
-	}
-}
-
 // PostgreSQL keeps the walsender of a dead node for a minute; nobody may wait for it that long.
 func TestReplicasLeaveOutALeftover(t *testing.T) {
 	var r replicas

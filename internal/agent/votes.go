@@ -92,13 +92,7 @@ func (a *Agent) takeOver(ctx context.Context, v election.View, act election.Take
 	res, err := a.store.Apply(ctx, dcs.TakeOver(v.Self.Name, lease, v.Store.Cluster, act))
 	a.race.end(stillOpen(res, err))
 	if c := v.Store.Cluster; stillOpen(res, err) && (act.Over != 0 || c.Release.LeaderRevision != c.Reign.ModRevision) {
-		silence := v.Policy.Sync.Silence
-		if act.Over == 0 {
-			// Its key had gone, which needs no silence: a leader that lives on by promises may have been
-			// heard a moment ago, and shows itself for three quarters of the silence after that.
-			silence = silence * 7 / 4
-		}
-		a.facts.with(func(f *facts) { f.takenFromLive(err == nil, silence) })
+		a.facts.with(func(f *facts) { f.takenFromLive(err == nil, act.Over == 0) })
 	}
 	if err != nil {
 		return fmt.Errorf("take over: %w", err)

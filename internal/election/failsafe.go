@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// patroniTTL is the least time to live that a Patroni can be configured with, and so the least promise
+// PatroniTTL is the least time to live that a Patroni can be configured with, and so the least promise
 // that is worth anything to one that leads.
-const patroniTTL = 20 * time.Second
+const PatroniTTL = 20 * time.Second
 
 // failsafeWanted is the set that a failsafe round must ask, as the members are now: all that can be
 // asked, and this member itself. With failsafe mode off it is empty, so that it bars nobody.
@@ -122,10 +122,16 @@ func MayPromise(v View, asker string) string {
 // PromiseLength is for how long a promise holds, counted from the receipt of the request: asked is the
 // time to live that the primary named, zero if it named none.
 func PromiseLength(v View, asked time.Duration) time.Duration {
-	length := max(v.Policy.TTL, asked, v.Store.Cluster.Reign.TTL)
-	for _, m := range v.Store.Cluster.Members {
+	return max(asked, LongestPromise(v.Store.Cluster, v.Policy.TTL))
+}
+
+// LongestPromise is what a member of this cluster promises to a primary that names no time to live, and so
+// what it has to wait out when the record of its promises is lost.
+func LongestPromise(c Cluster, ttl time.Duration) time.Duration {
+	length := max(ttl, c.Reign.TTL)
+	for _, m := range c.Members {
 		if !m.IsPgha() {
-			length = max(length, patroniTTL)
+			length = max(length, PatroniTTL)
 		}
 	}
 	return length

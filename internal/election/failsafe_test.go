@@ -51,7 +51,7 @@ func TestAPromiseIsAsLongAsTheLongestTimeToLive(t *testing.T) {
 		t.Errorf("got %s, want that of the reign", got)
 	}
 	setMember(&v, "c", func(m *Member) { m.PghaVersion = "" })
-	if got := PromiseLength(v, 0); got != patroniTTL {
+	if got := PromiseLength(v, 0); got != PatroniTTL {
 		t.Errorf("got %s, want what a Patroni is configured with at least", got)
 	}
 }

@@ -192,3 +192,22 @@ func (v *View) syncForPromotion() SyncSetting {
 	}
 	return SyncSetting{}
 }
+
+// PublishedSetting is the setting that belongs to the published sync key: what a primary starts with
+// whose own configuration has lost it.
+func PublishedSetting(s SyncState, mode SyncMode) SyncSetting {
+	out := SyncSetting{Any: mode != SyncOn}
+	switch {
+	case !s.Active():
+		return SyncSetting{}
+	case s.Electorate != nil && len(s.Electorate.Sets) > 0:
+		set := s.Electorate.Sets[len(s.Electorate.Sets)-1]
+		out.Wait, out.Names = max(set.Wait, len(set.Voters)+1-set.Quorum), set.Names()
+	case s.Electorate == nil && len(s.Standbys) > 0:
+		out.Wait, out.Names = max(1, len(s.Standbys)-s.Quorum), slices.Clone(s.Standbys)
+	default:
+		return SyncSetting{}
+	}
+	slices.Sort(out.Names)
+	return out
+}

@@ -182,6 +182,7 @@ func (v *View) lost() bool {
 	if !c.Leader.Present && vacancyProven(v) {
 		return true
 	}
-	at := max(v.Contact.HeardAt, v.Store.SeenAt)
-	return v.Contact.Revision == c.Reign.ModRevision && v.Contact.Silent >= lostAfter && v.Now-at >= v.Policy.Sync.Silence
+	heard := v.Contact
+	heard.HeardAt = max(heard.HeardAt, v.Store.SeenAt)
+	return heard.Revision == c.Reign.ModRevision && heard.Lost(v.Now, v.Policy.Sync.Silence)
 }

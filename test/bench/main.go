@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
@@ -86,7 +85,7 @@ func run(ctx context.Context, o options) error {
 		}
 	}
 	r.print(os.Stdout)
-	return r.writeJSON(o.json)
+	return cluster.WriteJSON(o.json, r)
 }
 
 // measure starts a cluster of its own for one mode and ttl and makes every fault in it.
@@ -112,20 +111,4 @@ func (r *result) measure(ctx context.Context, o options, mode cluster.Mode, ttl 
 		err = closed
 	}
 	return err
-}
-
-func (r *result) writeJSON(path string) error {
-	if path == "" {
-		return nil
-	}
-	data, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return fmt.Errorf("write figures: %w", err)
-	}
-	data = append(data, '\n')
-	if path == "-" {
-		_, err = os.Stdout.Write(data)
-		return err
-	}
-	return os.WriteFile(path, data, 0o644)
 }

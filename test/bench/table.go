@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+
+	"github.com/pgha/pgha/test/cluster"
 )
 
 // print writes the figures for people.
@@ -19,7 +21,7 @@ func (r *result) print(w io.Writer) {
 	line("mode\tttl\tfault\tclient\truns\tmedian ms\tworst ms\tlost\tacknowledged\toverlaps\t\n")
 	for _, s := range r.Outages {
 		line("%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t\n", s.Mode, s.TTL, s.Fault, s.Client, len(s.Outages),
-			median(s.Outages).Milliseconds(), slices.Max(s.Outages).Milliseconds(), s.Lost, s.Acked, s.Overlaps)
+			cluster.Median(s.Outages).Milliseconds(), slices.Max(s.Outages).Milliseconds(), s.Lost, s.Acked, s.Overlaps)
 	}
 	if len(r.Idle) > 0 {
 		line("\nmode\tttl\tchecks\tmember\trole\tagent CPU s/min\tagent memory\tfencer CPU s/min\tfencer memory\tetcd writes/min\t\n")
@@ -41,11 +43,4 @@ func (r *result) print(w io.Writer) {
 		}
 	}
 	_ = t.Flush() // standard output that is gone has no reader to disappoint
-}
-
-// median of a non-empty list; the upper of the two in the middle.
-func median(all []time.Duration) time.Duration {
-	sorted := slices.Clone(all)
-	slices.Sort(sorted)
-	return sorted[len(sorted)/2]
 }

@@ -4,13 +4,15 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/pgha/pgha/test/cluster"
 )
 
 func TestMedianIsTheMiddleOne(t *testing.T) {
-	if got := median([]time.Duration{5, 1, 9}); got != 5 {
+	if got := cluster.Median([]time.Duration{5, 1, 9}); got != 5 {
 		t.Errorf("got %d, want 5", got)
 	}
-	if got := median([]time.Duration{7}); got != 7 {
+	if got := cluster.Median([]time.Duration{7}); got != 7 {
 		t.Errorf("got %d, want 7", got)
 	}
 }

@@ -102,8 +102,7 @@ func (c *Cluster) WaitSynchronous(ctx context.Context, primary *Member, timeout 
 	})
 }
 
-// waitElectorate waits until the sync key names as many standbys as the mode makes of the members that
-// run, and nothing of a change that is under way.
+// waitElectorate waits until the sync key names as many standbys as the mode makes of the members that run.
 func (c *Cluster) waitElectorate(ctx context.Context, timeout time.Duration) error {
 	want := -1
 	for _, m := range c.Members {
@@ -114,6 +113,11 @@ func (c *Cluster) waitElectorate(ctx context.Context, timeout time.Duration) err
 	if c.Options.Mode == Synchronous {
 		want = min(want, 1)
 	}
+	return c.WaitVoters(ctx, want, timeout)
+}
+
+// WaitVoters waits until the sync key names so many standbys, and nothing of a change that is under way.
+func (c *Cluster) WaitVoters(ctx context.Context, want int, timeout time.Duration) error {
 	return c.WaitFor(ctx, timeout, fmt.Sprintf("%d standbys in the sync key", want), func(ctx context.Context) (bool, string) {
 		text, err := c.Get(ctx, "sync")
 		var key struct {

@@ -30,17 +30,7 @@ func synchronous(t *testing.T, mode cluster.Mode, ttl time.Duration) cluster.Opt
 // voters waits until the sync key tells so many standbys, and nothing of a change that is under way.
 func (s *story) voters(n int) {
 	s.Helper()
-	s.ok(s.WaitFor(s.ctx, healTime, fmt.Sprintf("%d standbys in the sync key", n), func(ctx context.Context) (bool, string) {
-		text, err := s.Get(ctx, "sync")
-		var key struct {
-			Standbys string `json:"sync_standby"`
-		}
-		if err == nil {
-			err = json.Unmarshal([]byte(text), &key)
-		}
-		names := strings.FieldsFunc(key.Standbys, func(r rune) bool { return r == ',' })
-		return err == nil && len(names) == n, fmt.Sprint(text, err)
-	}))
+	s.ok(s.WaitVoters(s.ctx, n, healTime))
 }
 
 // soon checks that writes stood still for no longer than a third of the lease: nobody waited for its end.
@@ -134,30 +124,14 @@ func TestTakeoverByVotes(t *testing.T) {
 	})
 }
 
-// TestTakeoverFromACrashedServer kills the server under an agent that lives: it gives the key up, and the
-// standbys take over without any silence.
-func TestTakeoverFromACrashedServer(t *testing.T) {
-	t.Parallel()
-	s := begin(t, synchronous(t, cluster.Quorum, longTTL))
-	s.chapter("kill -9 of the server", func(s *story) {
-		s.voters(2)
-		w := s.load(cluster.WriterOptions{})
-		witness := s.witness()
-		old := s.settle()
-		fault := cluster.Mono()
-		s.ok(old.Kill9(s.ctx, cluster.Server))
-		s.stillServed(w, old)
-		s.soon(w, fault)
-		s.judge(nothingLost, fault, w, witness)
-	})
-}
-
-// TestKillsInQuorumMode kills the processes of the primary's node, alone and together.
+// TestKillsInQuorumMode kills the processes of the primary's node, alone and together. An agent that lives
+// gives the key up when its server is gone, and the standbys take over without any silence.
 func TestKillsInQuorumMode(t *testing.T) {
 	t.Parallel()
 	s := begin(t, synchronous(t, cluster.Quorum, longTTL))
 	for _, kinds := range []cluster.Kind{
 		cluster.Postmaster,
+		cluster.Server,
 		cluster.Agent | cluster.Server,
 		cluster.Fencers,
 		cluster.Agent | cluster.Fencers,

@@ -55,7 +55,7 @@ func main() {
 	cancel()
 	if r != nil {
 		r.print(os.Stdout)
-		err = errors.Join(err, r.writeJSON(o.json))
+		err = errors.Join(err, cluster.WriteJSON(o.json, r))
 	}
 	switch {
 	case err != nil:

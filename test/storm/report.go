@@ -2,11 +2,9 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -236,8 +234,8 @@ func (r *report) print(w io.Writer) {
 			heal = append(heal, one.Settled-one.Ended)
 			moved, humans = moved+one.Moved, humans+len(one.Humans)
 		}
-		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%d\t%d\t%.1f\t%.1f\t%d\n", name, len(outage), moved, median(outage).Milliseconds(),
-			slices.Max(outage).Milliseconds(), slices.Max(direct).Milliseconds(), median(heal).Seconds(), slices.Max(heal).Seconds(), humans)
+		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%d\t%d\t%.1f\t%.1f\t%d\n", name, len(outage), moved, cluster.Median(outage).Milliseconds(),
+			slices.Max(outage).Milliseconds(), slices.Max(direct).Milliseconds(), cluster.Median(heal).Seconds(), slices.Max(heal).Seconds(), humans)
 	}
 	_ = t.Flush() // standard output that is gone has no reader to disappoint
 	line := func(name, format string, args ...any) {
@@ -286,29 +284,6 @@ func cutAt(text string, n int) string {
 		return string(runes[:n-1]) + "…"
 	}
 	return text
-}
-
-// median of a non-empty list; the upper of the two in the middle.
-func median(all []time.Duration) time.Duration {
-	sorted := slices.Clone(all)
-	slices.Sort(sorted)
-	return sorted[len(sorted)/2]
-}
-
-func (r *report) writeJSON(path string) error {
-	if path == "" {
-		return nil
-	}
-	data, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return fmt.Errorf("write figures: %w", err)
-	}
-	data = append(data, '\n')
-	if path == "-" {
-		_, err = os.Stdout.Write(data)
-		return err
-	}
-	return os.WriteFile(path, data, 0o644)
 }
 
 // table is print into a string.

@@ -59,7 +59,7 @@ func (a *agent) act(uint64) {
 
 func (a *agent) outOfSight() bool {
 	c := a.contact
-	return c.Revision != 0 && c.Silent >= 3 && a.now()-c.HeardAt >= a.set.Silence
+	return c.Lost(a.now(), a.set.Silence)
 }
 
 // whomToAsk is the leader, or for as long as there is none the last one, whose key vanished.
@@ -148,16 +148,5 @@ func (h *hearing) reached(set election.VoterSet, revision int64) election.Instan
 	if h.revision != revision {
 		return 0
 	}
-	var at []election.Instant
-	for _, v := range set.Voters {
-		if t, ok := h.at[v.Name]; ok {
-			at = append(at, t)
-		}
-	}
-	need := max(1, len(set.Voters)+1-set.Quorum)
-	if len(at) < need {
-		return 0
-	}
-	slices.Sort(at)
-	return at[len(at)-need]
+	return set.Reached(h.at)
 }

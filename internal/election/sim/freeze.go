@@ -258,15 +258,10 @@ func (a *agent) takeOver(t *task, v *election.View, act election.TakeOver) error
 	return a.take(t, election.Own{Revision: res.Revision, Lease: lease, Epoch: act.Reign.Epoch, Sent: sent, TTL: ttl}, false)
 }
 
-// takenFromLive notes that the leader key was taken, or may have been, from a leader that may live: it
-// can go on showing itself as one for half the silence after its last proof.
+// takenFromLive notes that the leader key was taken, or may have been, from a leader that may live.
 func (a *agent) takenFromLive(known, vacant bool) {
 	a.takenUnsure = !known
 	if known {
-		a.notBefore = a.now() + a.set.Silence/2
-	}
-	if known && vacant {
-		// Its key ran out while its voters may have heard it a moment ago.
-		a.notBefore = a.now() + a.set.Silence*7/8
+		a.notBefore = election.ShownFrom(a.now(), a.set.Silence, vacant)
 	}
 }

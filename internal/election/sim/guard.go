@@ -257,7 +257,7 @@ func (a *agent) refreshUntil() {
 	until := min(own.DemoteAt(m), a.guard.tok.until-m)
 	if heard, ok := a.heardAt(own); ok && !a.w.bug(BugLateRed) {
 		// Voters freeze no sooner than the silence after they last heard this leader.
-		until = min(until, max(own.Sent+a.set.Silence*7/16, heard+a.set.Silence*3/4))
+		until = min(until, election.ShownUntil(own, heard, a.set.Silence))
 	}
 	if left := a.notBefore - a.now(); left > 0 {
 		until = 0

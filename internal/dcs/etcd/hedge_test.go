@@ -58,6 +58,8 @@ func (th *three) mend() {
 	}
 }
 
+// within: f has three seconds, which is what it takes where it hangs on one endpoint; limit is far
+// from that and from a machine's hiccup.
 func within(t *testing.T, what string, limit time.Duration, f func(context.Context) error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
@@ -123,14 +125,14 @@ func TestAHalfOpenEndpointIsNotNoticed(t *testing.T) {
 						t.Errorf("got %v, want ErrUnknownOutcome", err)
 					}
 				} else {
-					within(t, "first call", 600*time.Millisecond, func(ctx context.Context) error { return c.run(ctx, s) })
+					within(t, "first call", 1500*time.Millisecond, func(ctx context.Context) error { return c.run(ctx, s) })
 				}
 				if p, err := s.Prove(ctx); err != nil {
 					t.Fatal(err)
 				} else {
 					rev = p.Leader.ModRevision
 				}
-				within(t, "second call", 300*time.Millisecond, func(ctx context.Context) error { return c.run(ctx, s) })
+				within(t, "second call", 1500*time.Millisecond, func(ctx context.Context) error { return c.run(ctx, s) })
 			})
 		}
 	}
@@ -185,7 +187,7 @@ func TestAFrozenServerIsLeftBehind(t *testing.T) {
 			_, err2 := s.Prove(ctx)
 			return err == nil && err2 == nil, fmt.Sprint(err, err2)
 		})
-		within(t, "keep-alive after that", 300*time.Millisecond, func(ctx context.Context) error { _, err := s.KeepAlive(ctx, g.ID); return err })
+		within(t, "keep-alive after that", 1500*time.Millisecond, func(ctx context.Context) error { _, err := s.KeepAlive(ctx, g.ID); return err })
 		nd.signal(t, syscall.SIGCONT)
 		eventually(t, nd.name+" is back", func() (bool, string) {
 			st := s.Admin().Status(ctx)

@@ -108,6 +108,23 @@ func (nd *node) signal(t *testing.T, s syscall.Signal) {
 	if err := nd.cmd.Process.Signal(s); err != nil {
 		t.Fatal(err)
 	}
+	if s != syscall.SIGSTOP {
+		return
+	}
+	// The call returns before every thread stands still, and a thread that runs may still answer.
+	eventually(t, nd.name+" stands still", func() (bool, string) {
+		stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", nd.cmd.Process.Pid))
+		if err != nil || len(stats) == 0 {
+			t.Fatal("no threads", err)
+		}
+		for _, f := range stats {
+			b, err := os.ReadFile(f)
+			if _, rest, ok := strings.Cut(string(b), ") "); err != nil || !ok || rest[0] != 'T' {
+				return false, string(b)
+			}
+		}
+		return true, ""
+	})
 }
 
 // conn is a plain connection of the test's own.

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/pgha/pgha/internal/config"
 	"github.com/pgha/pgha/internal/election"
 	"github.com/pgha/pgha/internal/postgres"
@@ -189,6 +191,10 @@ func (a *Agent) examineServer(ctx context.Context, prev election.Local, l *elect
 	o, err := a.pg.Observe(octx)
 	if err == nil {
 		*obs, *answering = o, true
+		if o.CancelledWaits > 0 {
+			a.counters.cancelled.Add(uint64(o.CancelledWaits))
+			a.log.Warn("commits were acknowledged without their standbys: a wait was cancelled", zap.Int("commits", o.CancelledWaits))
+		}
 		a.fillRunning(o, prev, l)
 		return
 	}

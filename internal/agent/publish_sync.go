@@ -24,7 +24,7 @@ func (f *facts) syncState(v election.View) restapi.SyncState {
 		return restapi.SyncState{}
 	}
 	set := e.Sets[len(e.Sets)-1]
-	s := restapi.SyncState{Voters: set.Names(), Wait: set.Wait, Quorum: set.Quorum}
+	s := restapi.SyncState{Voters: set.Names(), Wait: set.Wait, Quorum: set.Quorum, Lowered: f.obs.Lowered}
 	if v.Local.Sync.Known {
 		s.InForce = election.KnownBool(v.Local.Sync.InForce)
 	}

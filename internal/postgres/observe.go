@@ -26,6 +26,7 @@ type observer struct {
 	version int
 	loaded  time.Time // configuration load time for which pending was read
 	pending []PendingSetting
+	waits   waitWatch
 }
 
 func (o *observer) init() {
@@ -99,6 +100,12 @@ func (s *Server) observeOnce(ctx context.Context) (Observation, error) {
 	o.loaded = row.Loaded
 	obs, err := row.observation()
 	obs.Version, obs.PendingRestart, obs.Took = o.version, o.pending, time.Since(begun)
+	if err == nil {
+		obs.CancelledWaits, err = s.cancelledWaits(ctx, obs, row.Waits)
+	}
+	if err != nil {
+		o.drop()
+	}
 	return obs, err
 }
 
@@ -165,6 +172,8 @@ type observedRow struct {
 	Conninfo   string            `json:"conninfo"`
 	Restore    string            `json:"restore"`
 	Sync       string            `json:"sync"`
+	Waits      []observedWait    `json:"waits"`
+	Lowered    int               `json:"lowered"`
 	Loaded     time.Time         `json:"loaded"`
 	Receiver   *observedReceiver `json:"receiver"`
 	Senders    []observedSender  `json:"senders"`
@@ -233,6 +242,7 @@ func (r observedRow) observation() (Observation, error) {
 		PrimaryConnInfo:    r.Conninfo,
 		RestoreCommand:     r.Restore,
 		SyncNames:          r.Sync,
+		Lowered:            r.Lowered,
 		ConfLoadTime:       r.Loaded,
 	}
 	if r.Ckpt != nil {

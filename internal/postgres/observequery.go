@@ -14,6 +14,7 @@ func observeQuery(version int) string {
 		"@slotwal", pick(version >= 130000, "s.wal_status", "NULL::text"),
 		"@failover", pick(version >= 170000, "s.failover", "false"),
 		"@synced", pick(version >= 170000, "s.synced", "false"),
+		"@self", applicationName, // a commit that proves the setting is cancelled on purpose
 	)
 	return r.Replace(observeText)
 }
@@ -45,6 +46,13 @@ SELECT json_build_object(
  'conninfo', current_setting('primary_conninfo'),
  'restore', current_setting('restore_command'),
  'sync', current_setting('synchronous_standby_names'),
+ 'waits', CASE WHEN r.waits THEN (SELECT json_agg(json_build_object(
+   'pid', a.pid, 'backend', a.backend_start, 'query', a.query_start))
+   FROM pg_stat_activity a WHERE a.wait_event = 'SyncRep' AND a.application_name <> '@self') END,
+ 'lowered', CASE WHEN r.waits THEN
+   (SELECT count(*) FROM pg_db_role_setting d, unnest(d.setconfig) c
+     WHERE c ~* '^synchronous_commit=(local|remote_write|off|no|false|0)$') +
+   (current_setting('synchronous_commit') NOT IN ('on', 'remote_apply'))::int ELSE 0 END,
  'loaded', pg_conf_load_time(),
  'receiver', CASE WHEN r.rec THEN (SELECT json_build_object(
    'pid', w.pid, 'status', w.status, 'tli', w.received_tli, 'start', w.receive_start_lsn,
@@ -73,4 +81,5 @@ SELECT json_build_object(
      'from_file', g.name IN (SELECT lower(f.name) FROM pg_file_settings f)) ORDER BY g.name)
      FROM pg_settings g WHERE g.pending_restart), '[]'::json) END
 )::text
-FROM (SELECT pg_is_in_recovery() AS rec OFFSET 0) r`
+FROM (SELECT pg_is_in_recovery() AS rec,
+  NOT pg_is_in_recovery() AND current_setting('synchronous_standby_names') <> '' AS waits OFFSET 0) r`

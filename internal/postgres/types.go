@@ -96,6 +96,12 @@ type Observation struct {
 	SyncNames       string
 	ConfLoadTime    time.Time
 
+	// CancelledWaits counts the commits of which this look found that they were acknowledged without
+	// their standbys. Lowered counts the settings (of the server, a database, a role) by which commits
+	// wait for less than a standby's flush, where there is a set to wait for.
+	CancelledWaits int
+	Lowered        int
+
 	PendingRestart []PendingSetting
 	Replication    []WalSender
 	Slots          []Slot

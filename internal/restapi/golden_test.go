@@ -90,7 +90,7 @@ func busyState(st *State) {
 func syncLeader(st *State) {
 	primaryState(st)
 	st.LeaderRevision = 50
-	st.Sync = SyncState{Voters: []string{"b", "c"}, Wait: 1, Quorum: 2, InForce: election.Yes}
+	st.Sync = SyncState{Voters: []string{"b", "c"}, Wait: 1, Quorum: 2, InForce: election.Yes, Lowered: 1}
 	st.Counters = Counters{FailsafeRoundsOK: 4, FailsafeRoundsFailed: 1, SyncWaitsCancelled: 3}
 }
 

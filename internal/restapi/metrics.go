@@ -219,6 +219,8 @@ func (c *collector) addTakeover() {
 		func(m moment) float64 { return float64(len(m.State.Sync.Voters)) })
 	c.number("pgha_sync_wait", "Voters that a commit waits for.", func(m moment) float64 { return float64(m.State.Sync.Wait) })
 	c.number("pgha_sync_quorum", "Votes that a takeover needs.", func(m moment) float64 { return float64(m.State.Sync.Quorum) })
+	c.number("pgha_sync_lowered_settings", "Settings (of server, databases, roles) by which commits wait for less than synchronous_commit = on.",
+		func(m moment) float64 { return float64(m.State.Sync.Lowered) })
 	c.flag("pgha_sync_in_force", "1 if PostgreSQL is proven to go by the present setting.",
 		func(m moment) bool { return m.State.Sync.InForce == election.Yes })
 }

@@ -181,6 +181,8 @@ type SyncState struct {
 	Wait, Quorum int
 	// InForce is Yes when PostgreSQL is proven to go by the setting.
 	InForce election.Tristate
+	// Lowered counts the settings of server, databases and roles by which commits wait for less.
+	Lowered int
 }
 
 // Counters count what happened since the agent started.

@@ -153,7 +153,7 @@ var errStopped = errors.New("stopped")
 
 // Stop asks for an orderly stop: the server is shut down, the leader key released, then Run ends.
 func (a *Agent) Stop() {
-	a.facts.with(func(f *facts) { f.stopping = true })
+	a.facts.with(func(f *facts) { f.stopping, f.stopAsked = true, Now() })
 	a.poke()
 }
 
@@ -209,7 +209,7 @@ func (a *Agent) loop(ctx context.Context) error {
 		start := Now()
 		view := a.view()
 		plan := election.Decide(view)
-		a.facts.with(func(f *facts) { f.cannotLead = election.CannotLead(view) })
+		a.facts.with(func(f *facts) { f.cannotLead, f.leaving = election.CannotLead(view), election.Leaving(view) })
 		a.note(view, plan)
 		a.execute(ctx, view, plan)
 		a.publish()

@@ -60,6 +60,8 @@ type facts struct {
 	answers  map[uint64]chan string // command → its outcome
 
 	stopping        bool
+	stopAsked       election.Instant
+	leaving         bool                        // the server is about to go down on purpose
 	slotSeen        map[string]election.Instant // slot: when its member was last one that needs it here
 	slotsAt         election.Instant            // when slots were last tended
 	historyDone     election.Timeline           // the published history cannot be made to fit this one better
@@ -110,7 +112,7 @@ func (a *Agent) view() election.View {
 			Results:  slices.Clone(f.results),
 			Probes:   probes,
 			Commands: slices.Clone(f.commands),
-			Stopping: f.stopping,
+			Stopping: f.stopping, StopAsked: f.stopAsked,
 			Store: election.Store{
 				Seen: f.seen, SeenAt: f.seenAt, FreshAt: f.freshAt,
 				Cluster: f.cluster, Vacancy: f.vacancy, StatusAt: f.statusAt, FailoverAt: f.failoverAt,

@@ -243,7 +243,7 @@ func (a *Agent) ask(ctx context.Context, c election.Command) (string, error) {
 	ch := make(chan string, 1)
 	a.facts.with(func(f *facts) {
 		f.nextCommand++
-		c.ID = f.nextCommand
+		c.ID, c.Asked = f.nextCommand, Now()
 		f.commands = append(f.commands, c)
 		if f.answers == nil {
 			f.answers = make(map[uint64]chan string)

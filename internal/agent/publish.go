@@ -286,13 +286,17 @@ func (a *Agent) publishMember(v election.View) {
 
 func (a *Agent) memberData(st *restapi.State, v election.View) dcs.MemberData {
 	var c *config.Config
-	a.facts.with(func(f *facts) { c = f.cfg })
+	var leaving bool
+	a.facts.with(func(f *facts) { c, leaving = f.cfg, f.leaving })
 	s := st.Server
 	m := dcs.MemberData{
 		ConnURL: "postgres://" + c.PostgreSQL.ConnectAddress + "/" + c.PostgreSQL.Database,
 		APIURL:  apiURL(c), State: s.State, Role: s.Role, Version: PatroniVersion, Tags: st.Tags,
 		Pause: st.Pause, PendingRestart: st.PendingRestart,
 		PghaVersion: a.opt.Version, Incarnation: a.opt.Incarnation, DataID: v.Local.DataID,
+	}
+	if leaving {
+		m.Tags = c.Tags.SignedOff()
 	}
 	if c.PostgreSQL.ProxyAddress != "" {
 		m.ProxyURL = "postgres://" + c.PostgreSQL.ProxyAddress + "/" + c.PostgreSQL.Database

@@ -40,6 +40,16 @@ func (t Tags) Published() map[string]any {
 	return out
 }
 
+// SignedOff is what a member publishes whose server is about to stop: Published, and nosync (row H-137).
+func (t Tags) SignedOff() map[string]any {
+	out := t.Published()
+	if out == nil {
+		out = make(map[string]any, 2)
+	}
+	out[tagNoSync], out[tagSyncPriority] = true, 0
+	return out
+}
+
 // NoFailover says that this member never leads.
 func (t Tags) NoFailover() bool { return t.barred(tagNoFailover, tagFailoverPriority) }
 

@@ -11,6 +11,18 @@ func tagsOf(t *testing.T, text string) Tags {
 	return localWith(t, "tags: "+text+"\n").Tags
 }
 
+func TestAMemberThatSignsOffIsNoSynchronousStandby(t *testing.T) {
+	for _, own := range []Tags{nil, {}, {tagNoSync: false, tagSyncPriority: 3}, {tagNoFailover: true}} {
+		got := own.SignedOff()
+		if !Tags(got).NoSync() || Tags(got).NoFailover() != own.NoFailover() {
+			t.Errorf("%v: signed off as %v", own, got)
+		}
+		if own[tagNoSync] == true || own[tagSyncPriority] == 0 {
+			t.Errorf("the tags themselves were changed: %v", own)
+		}
+	}
+}
+
 func TestMeaningOfTags(t *testing.T) {
 	for _, tt := range []struct {
 		tags             string

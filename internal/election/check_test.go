@@ -36,7 +36,8 @@ func faults(v View, p Plan) []string {
 // progresses says that a stop goes on: something is done, a job is waited for, it is over, or the
 // server has not been looked at yet.
 func progresses(p Plan) bool {
-	return len(p.Actions) > 0 || p.Rule == "stop.done" || p.Rule == "job.running" || p.Rule == "local.unobserved"
+	return len(p.Actions) > 0 || p.Rule == "stop.done" || p.Rule == "job.running" || p.Rule == "local.unobserved" ||
+		p.Rule == "stop.sign_off" && p.Wake > 0
 }
 
 // safeTitle: the key is ours by revision, and two sound margins of time are left.

@@ -249,6 +249,7 @@ func stopRules() []rule {
 			when: func(v *View) bool { return v.Stopping && v.Local.Server == ServerDown },
 			then: idle("stopping: the server is down", ""),
 		},
+		signOffBeforeStop(),
 		{
 			id:   "stop.server",
 			doc:  "Told to stop: the server is shut down cleanly; a leader gives the key up afterwards.",

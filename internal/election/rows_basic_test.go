@@ -114,7 +114,7 @@ func jobRows() []row {
 }
 
 func stopRows() []row {
-	stop := func(v *View) { v.Stopping = true }
+	stop := func(v *View) { v.Stopping, v.StopAsked = true, testNow }
 	down := func(v *View) { stop(v); v.Local.Server = ServerDown }
 	return []row{
 		{
@@ -124,6 +124,44 @@ func stopRows() []row {
 		{
 			name: "a standby is shut down", view: healthyStandby(), rule: "stop.server", with: stop,
 			want: []Action{StopServer{Fast: true}},
+		},
+		{
+			name: "a synchronous standby signs off first", view: syncVoter(), rule: "stop.sign_off", with: stop,
+		},
+		{
+			name: "a synchronous standby that the primary has let go", view: syncVoter(), rule: "stop.server",
+			with: func(v *View) { stop(v); publish(v, syncOf(setOf(1, "c"))) }, want: []Action{StopServer{Fast: true}},
+		},
+		{
+			name: "a change of the set has begun, and the old one still names the member", view: syncVoter(), rule: "stop.sign_off",
+			with: func(v *View) { stop(v); publish(v, syncOf(setOf(1, "b", "c"), setOf(1, "c"))) },
+		},
+		{
+			name: "the only voter of a strict set cannot be let go", view: syncVoter(), rule: "stop.server",
+			with: func(v *View) { stop(v); v.Policy.Sync.Strict = true; publish(v, syncOf(setOf(1, "b"))) }, want: []Action{StopServer{Fast: true}},
+		},
+		{
+			name: "the only voter of a set that may be empty", view: syncVoter(), rule: "stop.sign_off",
+			with: func(v *View) { stop(v); publish(v, syncOf(setOf(1, "b"))) },
+		},
+		{
+			name: "the primary does not let go in time", view: syncVoter(), rule: "stop.server",
+			with: func(v *View) { stop(v); v.StopAsked -= 2 * v.Policy.LoopWait }, want: []Action{StopServer{Fast: true}},
+		},
+		{
+			name: "without a primary nobody can let go", view: syncVoter(), rule: "stop.server",
+			with: func(v *View) { stop(v); v.Store.Cluster.Leader = Leader{} }, want: []Action{StopServer{Fast: true}},
+		},
+		{
+			name: "a frozen voter has no primary to sign off with", view: frozenVoter(), rule: "stop.server", with: stop, want: []Action{StopServer{Fast: true}},
+		},
+		{
+			name: "a standby that Patroni's fields name", view: syncVoter(), rule: "stop.sign_off",
+			with: func(v *View) { stop(v); publish(v, SyncState{Leader: "a", Standbys: []string{"B"}}) },
+		},
+		{
+			name: "a member that never is a voter", view: syncVoter(), rule: "stop.server",
+			with: func(v *View) { stop(v); v.Self.Tags.NoSync = true }, want: []Action{StopServer{Fast: true}},
 		},
 		{
 			name: "an unread store does not hold up the shutdown", view: healthyStandby(), rule: "stop.server",

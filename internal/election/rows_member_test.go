@@ -1,6 +1,9 @@
 package election
 
-import "time"
+import (
+	"testing"
+	"time"
+)
 
 func cloneOf(name string) Clone { return Clone{Source: name, ConnURL: urlOf(name)} }
 
@@ -237,6 +240,17 @@ func memberRunningRows() []row {
 		},
 		{name: "an unknown role", view: healthyStandby(), rule: "member.wait_server", with: func(v *View) { v.Local.Role = RoleUnknown }},
 		{
+			name: "an operator's restart of a synchronous standby", view: syncVoter(), rule: "member.sign_off",
+			with: func(v *View) { v.Commands = []Command{{Kind: CommandRestart, ID: 3, Asked: testNow}} },
+		},
+		{
+			name: "an operator's restart of a synchronous standby that is let go too late", view: syncVoter(), rule: "member.restart_command",
+			with: func(v *View) {
+				v.Commands = []Command{{Kind: CommandRestart, ID: 3, Asked: testNow - 2*v.Policy.LoopWait}}
+			},
+			want: []Action{RestartServer{Command: 3}},
+		},
+		{
 			name: "an operator's restart", view: healthyStandby(), rule: "member.restart_command",
 			with: func(v *View) { v.Commands = []Command{{Kind: CommandRestart, ID: 7}} }, want: []Action{RestartServer{Command: 7}},
 		},
@@ -324,5 +338,27 @@ func memberRunningRows() []row {
 			name: "a member that streams from nobody by its tag is steady", view: healthyStandby(), rule: "member.steady",
 			with: quiet(func(v *View) { v.Self.Tags.NoStream = true }),
 		},
+	}
+}
+
+func TestAMemberWhoseServerIsAboutToStopSignsOff(t *testing.T) {
+	restart := []Command{{Kind: CommandRestart, ID: 3}}
+	for _, tc := range []struct {
+		name string
+		view View
+		with func(*View)
+		want bool
+	}{
+		{"a standby", healthyStandby(), func(*View) {}, false},
+		{"a standby that stops", healthyStandby(), func(v *View) { v.Stopping = true }, true},
+		{"a standby that is to be restarted", healthyStandby(), func(v *View) { v.Commands = restart }, true},
+		{"a standby that is being restarted", healthyStandby(), func(v *View) { v.Job.Kind = JobRestart }, true},
+		{"a leader that stops", healthyLeader(), func(v *View) { v.Stopping = true }, false},
+		{"a leader that is to be restarted", healthyLeader(), func(v *View) { v.Commands = restart }, false},
+	} {
+		tc.with(&tc.view)
+		if got := Leaving(tc.view); got != tc.want {
+			t.Errorf("%s: %t", tc.name, got)
+		}
 	}
 }

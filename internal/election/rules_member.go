@@ -338,6 +338,7 @@ func memberRunningRules(member func(func(*View) bool) func(*View) bool) []rule {
 				return Plan{Reason: "the server is not ready", Change: "its start or its end", Wake: time.Second}
 			},
 		},
+		signOffBeforeRestart(running),
 		{
 			id:  "member.restart_command",
 			doc: "An operator asked for a restart of this standby.",

@@ -29,8 +29,9 @@ type View struct {
 	Commands []Command
 	// Racing: a transaction that takes the leader key was sent and its outcome is not known yet.
 	Racing bool
-	// Stopping: the agent was told to stop together with its server.
-	Stopping bool
+	// Stopping: the agent was told to stop together with its server, at StopAsked.
+	Stopping  bool
+	StopAsked Instant
 }
 
 // Self is what this member is.
@@ -441,6 +442,7 @@ const (
 type Command struct {
 	Kind       CommandKind
 	ID         uint64
+	Asked      Instant
 	FromLeader bool
 	Force      bool
 }

@@ -33,6 +33,20 @@ func (s *story) voters(n int) {
 	s.ok(s.WaitVoters(s.ctx, n, healTime))
 }
 
+// chosen is the standby that the sync key names, where it names one.
+func (s *story) chosen() *cluster.Member {
+	s.Helper()
+	text, err := s.Get(s.ctx, "sync")
+	s.ok(err)
+	for _, m := range s.Members {
+		if strings.Contains(text, fmt.Sprintf("%q:%q", "sync_standby", m.Name)) {
+			return m
+		}
+	}
+	s.Fatalf("the sync key names no standby alone: %s", text)
+	return nil
+}
+
 // soon checks that writes stood still for no longer than a third of the lease: nobody waited for its end.
 func (s *story) soon(w *cluster.Writer, fault time.Duration) {
 	s.Helper()
@@ -191,6 +205,36 @@ func TestSynchronousModeOfChosenStandbys(t *testing.T) {
 	o := synchronous(t, cluster.Synchronous, longTTL)
 	o.DCS["synchronous_mode_strict"] = true
 	s := begin(t, o)
+	leaves := func(what string, leave, back func(*cluster.Member)) {
+		s.chapter("the synchronous standby "+what+": no commit waits for it", func(s *story) {
+			s.settle()
+			s.voters(1)
+			w := s.load(cluster.WriterOptions{})
+			fault := cluster.Mono()
+			chosen := s.chosen()
+			leave(chosen)
+			s.voters(1)
+			if now := s.chosen(); now == chosen {
+				s.Errorf("%s is the synchronous standby still", now.Name)
+			}
+			s.ok(w.WaitAcks(s.ctx, 20, noticeTime))
+			if got := s.outage(w, fault); got > 2*noise {
+				s.Errorf("writes stood still for %s", got)
+			}
+			back(chosen)
+			s.judge(nothingLost, fault, w, nil)
+		})
+	}
+	leaves("stops", func(m *cluster.Member) { s.ok(m.Stop(s.ctx)) }, func(m *cluster.Member) { s.ok(m.Start()) })
+	leaves("is restarted", func(m *cluster.Member) {
+		before := m.PostmasterPID()
+		if a, err := m.HTTP(s.ctx, http.MethodPost, "/restart", map[string]any{}); err != nil || a.Code != http.StatusOK {
+			s.Fatalf("/restart: %v %v", a, err)
+		}
+		if m.PostmasterPID() == before {
+			s.Error("its server was not restarted")
+		}
+	}, func(*cluster.Member) {})
 	s.chapter("the primary's node dies", func(s *story) {
 		s.voters(1)
 		w := s.load(cluster.WriterOptions{})

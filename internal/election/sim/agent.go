@@ -76,6 +76,7 @@ type agent struct {
 
 	results  []election.JobResult
 	commands []election.Command
+	leaving  bool
 	command  uint64
 	stopping bool
 	state    election.MemberState
@@ -207,6 +208,7 @@ func (a *agent) runLoop(t *task) {
 		p := election.Decide(*v)
 		a.w.bendPlan(a, v, &p)
 		a.w.bendSyncPlan(a, v, &p)
+		a.leaving = election.Leaving(*v)
 		a.remember(&p)
 		if a.last != nil && !a.lastUsed {
 			a.spare = a.last

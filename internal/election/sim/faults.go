@@ -248,7 +248,7 @@ func (n *node) command(kind election.CommandKind) {
 		}
 		n.w.note(n.index, "an operator asks for %s", kind)
 		a.command++
-		a.commands = append(a.commands, election.Command{Kind: kind, ID: a.command})
+		a.commands = append(a.commands, election.Command{Kind: kind, ID: a.command, Asked: a.now()})
 		a.news.raise()
 	})
 }

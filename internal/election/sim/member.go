@@ -18,6 +18,7 @@ type memberFacts struct {
 	tl        election.Timeline
 	lsn       election.LSN
 	data      string
+	leaving   bool
 }
 
 // calm leaves out what the heartbeat alone publishes.
@@ -45,7 +46,7 @@ type memberForm struct {
 }
 
 func (a *agent) memberFacts() memberFacts {
-	f := memberFacts{state: a.pub.state, role: a.roleWord(), answering: a.pub.answering, data: a.local.DataID}
+	f := memberFacts{state: a.pub.state, role: a.roleWord(), answering: a.pub.answering, data: a.local.DataID, leaving: a.leaving}
 	if f.answering {
 		f.standby, f.tl, f.lsn = a.pub.role == election.RoleStandby, a.pub.tl, a.pub.lsn
 	}
@@ -56,7 +57,7 @@ func (a *agent) memberFacts() memberFacts {
 func (f memberFacts) encode(a *agent) []byte {
 	m := dcs.MemberData{
 		ConnURL: connURL(a.n.name), APIURL: "http://" + a.n.name + ":8008/patroni", State: f.state, Role: f.role,
-		Version: "4.1.4", PghaVersion: "1", Incarnation: a.inc, Tags: publishedTags(a.n.tags), DataID: f.data,
+		Version: "4.1.4", PghaVersion: "1", Incarnation: a.inc, Tags: publishedTags(a.n.tags, f.leaving), DataID: f.data,
 	}
 	if f.answering {
 		m.Timeline, m.XlogLocation = f.tl, f.lsn
@@ -128,8 +129,11 @@ func (a *agent) publishMember(v *election.View) {
 
 const publishing = "publish member"
 
-func publishedTags(t election.Tags) map[string]any {
+func publishedTags(t election.Tags, leaving bool) map[string]any {
 	m := map[string]any{}
+	if leaving {
+		m["nosync"] = true
+	}
 	if t.NoFailover {
 		m["nofailover"] = true
 	} else if t.FailoverPriority != 1 {

@@ -105,10 +105,7 @@ func (a *agent) loadSync(t *task, v *election.View) error {
 	if err := a.loadFiles(t, setting); err != nil {
 		return err
 	}
-	ready := func() bool {
-		// The walsenders of those that stream already must go by it as well.
-		return setting.Wait == 0 || (prepared || pg.sync.gen == a.n.sync.gen) && pg.sendersLoaded()
-	}
+	ready := func() bool { return setting.Wait == 0 || prepared || pg.sync.gen == a.n.sync.gen }
 	for limit := a.now() + 10*time.Second; !ready(); {
 		if a.now() > limit || !t.sleep(pollEvery) {
 			return errNot("promote: synchronous standbys not taken over by the server")

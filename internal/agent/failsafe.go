@@ -28,6 +28,7 @@ type failsafeFacts struct {
 	pending   bool
 	over, own int64
 	unsettled []election.FailsafeMember
+	opening   bool // one of those writes gives the set up
 	// promised is the last promise that was given to a primary, pinged until then.
 	promised election.Instant
 }
@@ -41,7 +42,7 @@ func (f *facts) failsafeRound(own election.Own) election.FailsafeRound {
 		return r
 	}
 	if s.pending && s.own == own.Revision && s.over == f.cluster.FailsafeRev {
-		r.Unsettled = slices.Clone(s.unsettled)
+		r.Unsettled, r.Opening = slices.Clone(s.unsettled), s.opening
 	}
 	r.Members, r.FailsafeRev = f.cluster.Failsafe, f.cluster.FailsafeRev
 	return r
@@ -56,8 +57,9 @@ func (a *Agent) writeFailsafe(ctx context.Context, v election.View, members []el
 		s := &f.failsafe
 		fresh = !s.pending || s.own != v.Own.Revision || s.over != over
 		if fresh {
-			s.unsettled = nil
+			s.unsettled, s.opening = nil, false
 		}
+		s.opening = s.opening || len(members) == 0
 		s.pending, s.own, s.over = true, v.Own.Revision, over
 		s.unsettled = append(s.unsettled, members...)
 	})
@@ -99,7 +101,7 @@ func (a *Agent) askPromises(ctx context.Context, v election.View, members []elec
 	sent := Now()
 	refused := refusalIn(a.peers.FailsafeAll(ctx, targets, call, failsafePatience(v.Own.TTL)))
 	if refused == "" {
-		refused = notAsked(election.MembersToAsk(a.view()), members)
+		refused = election.RoundMisses(a.view(), members)
 	}
 	if refused == "" {
 		if err := a.keeper.promised(ctx, v.Own.Revision, sent); err != nil {
@@ -152,17 +154,6 @@ func refusalIn(answers []client.FailsafeAnswer) string {
 			return got.Name + " does not answer: " + got.Err.Error()
 		case !got.Accepted:
 			return got.Name + " refuses: " + got.Text
-		}
-	}
-	return ""
-}
-
-// notAsked names a member that has come to be one of the set while the others were asked: it promised
-// nothing. Empty: there is none.
-func notAsked(now, asked []election.FailsafeMember) string {
-	for _, m := range now {
-		if !slices.Contains(asked, m) {
-			return m.Name + " became a member of the failsafe set during the round"
 		}
 	}
 	return ""

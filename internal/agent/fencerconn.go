@@ -204,13 +204,22 @@ func (g *fencerConn) arm(ctx context.Context, t fencer.Token) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
+	g.took(t)
+	return t.Epoch, nil
+}
+
+// took notes a token that the fencer has taken. Within an epoch it moves its deadline only forward,
+// whatever it is told: one that is to lie earlier needs an epoch of its own.
+func (g *fencerConn) took(t fencer.Token) {
 	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.state.Armed && g.state.Token.Epoch == t.Epoch {
+		t.Until = max(t.Until, g.state.Token.Until)
+	}
 	g.told++
 	g.state.Armed, g.state.Token = true, t
 	g.state.LastEpoch = max(g.state.LastEpoch, t.Epoch)
 	g.ackAt = Now()
-	g.mu.Unlock()
-	return t.Epoch, nil
 }
 
 // unresponsive makes way for a new fencer when the present one does not answer: it is killed if this
@@ -239,12 +248,19 @@ func (g *fencerConn) renew(ctx context.Context, epoch uint64, revision int64, un
 	if err != nil {
 		return err
 	}
-	g.mu.Lock()
-	g.told++
-	g.state.Token.Until, g.state.Token.LeaderRevision = until, revision
-	g.ackAt = Now()
-	g.mu.Unlock()
+	g.renewed(epoch, revision, until)
 	return nil
+}
+
+// renewed notes a renewal that the fencer has taken.
+func (g *fencerConn) renewed(epoch uint64, revision int64, until election.Instant) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.told++
+	g.ackAt = Now()
+	if t := &g.state.Token; t.Epoch == epoch {
+		t.Until, t.LeaderRevision = max(t.Until, until), revision
+	}
 }
 
 // disarm is for a server that is down or in recovery; the fencer checks that itself.

@@ -85,7 +85,7 @@ func (k *keeper) changeTTL(ctx context.Context, ttl time.Duration) {
 	// The new lease is ours from here on: the watch may show the key on it before the answer to
 	// the transaction is here.
 	k.mu.Lock()
-	before, beforeTTL, beforeSent := k.lease, k.leaseTTL, k.leaseSent
+	before, beforeTTL, beforeSent, beforeAsked := k.lease, k.leaseTTL, k.leaseSent, k.asked
 	k.lease, k.leaseTTL, k.leaseSent, k.asked = g.ID, g.TTL, sent, ttl
 	k.own.TTL = min(k.own.TTL, g.TTL)
 	own := k.own
@@ -94,7 +94,7 @@ func (k *keeper) changeTTL(ctx context.Context, ttl time.Duration) {
 		revision, err := k.rehang(ctx, own, g, sent)
 		if err != nil {
 			k.mu.Lock()
-			k.lease, k.leaseTTL, k.leaseSent, k.asked = before, beforeTTL, beforeSent, 0
+			k.lease, k.leaseTTL, k.leaseSent, k.asked = before, beforeTTL, beforeSent, beforeAsked // the next round tries again
 			k.mu.Unlock()
 			k.a.log.Warn("leader key not moved to the lease with the new ttl", zap.Error(err))
 			return

@@ -87,7 +87,7 @@ func (a *Agent) setSync(ctx context.Context, v election.View, setting election.S
 	old := false
 	var copies []election.Voter
 	a.facts.with(func(f *facts) {
-		copies = copiesOf(setting, f.cluster)
+		copies = election.CopiesNamed(setting, f.cluster)
 		old = f.cluster.Sync.ModRevision != v.Store.Cluster.Sync.ModRevision || f.syncWrite != v.Store.SyncWrite
 	})
 	if old {
@@ -121,17 +121,6 @@ func (s *syncFacts) overlay(l *election.LocalSync) {
 	}
 	l.Known = l.Known && s.changing.Equal(l.Setting)
 	l.InForce = false
-}
-
-// copiesOf names the standbys of a setting with the copies of the data that their member keys show. One
-// that is restored keeps its name, but what it acknowledged before is not in its new copy.
-func copiesOf(s election.SyncSetting, c election.Cluster) []election.Voter {
-	out := make([]election.Voter, 0, len(s.Names))
-	for _, name := range s.Names {
-		m, _ := c.Member(name)
-		out = append(out, election.Voter{Name: name, Data: m.DataID})
-	}
-	return out
 }
 
 // writeSync changes the sync key, or removes it if state is nil. From before the sending on it is a fact that the key may change

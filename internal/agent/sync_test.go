@@ -122,24 +122,3 @@ func TestAChangeUnderWayIsUncertain(t *testing.T) {
 		}
 	}
 }
-
-// A member that joined the set during the round promised nothing.
-func TestARoundCountsOnlyIfAllWereAsked(t *testing.T) {
-	b, c := election.FailsafeMember{Name: "b", APIURL: "http://b"}, election.FailsafeMember{Name: "c", APIURL: "http://c"}
-	moved := election.FailsafeMember{Name: "b", APIURL: "http://elsewhere"}
-	for _, r := range []struct {
-		name       string
-		now, asked []election.FailsafeMember
-		all        bool
-	}{
-		{"the same", []election.FailsafeMember{b, c}, []election.FailsafeMember{b, c}, true},
-		{"one left", []election.FailsafeMember{b}, []election.FailsafeMember{b, c}, true},
-		{"nobody else", nil, nil, true},
-		{"one joined", []election.FailsafeMember{b, c}, []election.FailsafeMember{b}, false},
-		{"one moved", []election.FailsafeMember{moved}, []election.FailsafeMember{b}, false},
-	} {
-		if why := notAsked(r.now, r.asked); (why == "") != r.all {
-			t.Errorf("%s: %q", r.name, why)
-		}
-	}
-}

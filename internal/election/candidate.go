@@ -39,7 +39,8 @@ func ineligible(v *View) string {
 	}
 	c := v.Store.Cluster
 	switch {
-	case v.promised():
+	case v.promised() && !c.Leader.Present:
+		// A promise is to take no vacant key. One that its holder hands over is another matter.
 		return "it promised a primary without a store not to race for another " + ago(v.Fencer.PromiseUntil-v.Now)
 	case c.Sync.Active() && !inSyncSet(c.Sync, v.Self.Name) && !byHand(v):
 		return "the cluster is synchronous and this member is not in its set"

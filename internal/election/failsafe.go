@@ -63,7 +63,13 @@ func failsafeStale(v *View) bool {
 func (v *View) failsafeReady() bool {
 	c := v.Store.Cluster
 	return v.Policy.FailsafeMode && c.FailsafeRev != 0 && c.Leader.Present && c.Leader.ModRevision == v.Own.Revision &&
-		inFailsafe(c.Failsafe, v.Self.Name)
+		v.bars()
+}
+
+// bars says that the failsafe set keeps everybody outside it from the key, and that no write on its way
+// may end that.
+func (v *View) bars() bool {
+	return inFailsafe(v.Store.Cluster.Failsafe, v.Self.Name) && !v.Failsafe.Opening
 }
 
 // MembersToAsk are the members whose promises let this leader lead on without the store: all of the
@@ -82,6 +88,24 @@ func (v *View) membersToAsk() []FailsafeMember {
 	sortFailsafe(out)
 	return out
 }
+
+// RoundMisses says why a round in which all of the members asked have promised does not let this leader lead
+// on; empty: it does. What counts is the set as it is, or may be, when the round has ended.
+func RoundMisses(v View, asked []FailsafeMember) string {
+	if !v.bars() {
+		return "the failsafe set was given up during the round"
+	}
+	for _, m := range v.membersToAsk() {
+		if !slices.Contains(asked, m) {
+			return m.Name + " became a member of the failsafe set during the round"
+		}
+	}
+	return ""
+}
+
+// restsOnPromises says that the title lasts longer than the lease is proven for. Until it is proven again
+// the failsafe set stays: whom it does not name has promised nothing.
+func (v *View) restsOnPromises() bool { return v.Own.Held() && v.Own.Promised > v.Own.Sent }
 
 // failsafeDue says that it is time for a round: the store has been silent for longer than a renewal may
 // take, and the last round is a third of the time to live ago, or failed a while ago.

@@ -73,3 +73,35 @@ func TestLostLeaderIsToldOnlyWhenItIsLost(t *testing.T) {
 		t.Errorf("got %d where nobody of pgha ever led", got)
 	}
 }
+
+func TestARoundCountsOnlyByTheSetThatIsThereAtItsEnd(t *testing.T) {
+	set := failsafeSet()
+	asked := set[1:]
+	for _, tc := range []struct {
+		name string
+		with func(*View)
+		want string
+	}{
+		{"the same set", func(*View) {}, ""},
+		{"a member left", func(v *View) { v.Store.Cluster.Failsafe = set[:2] }, ""},
+		{"nobody else is left", func(v *View) { v.Store.Cluster.Failsafe = set[:1] }, ""},
+		{"a member joined: it promised nothing", func(v *View) {
+			v.Store.Cluster.Failsafe = append(failsafeSet(), FailsafeMember{"d", "http://d"})
+		}, "d became"},
+		{"a member moved: another answered", func(v *View) {
+			v.Store.Cluster.Failsafe = []FailsafeMember{set[0], {"b", "http://elsewhere"}, set[2]}
+		}, "b became"},
+		{"a member may be about to join", func(v *View) { v.Failsafe.Unsettled = []FailsafeMember{{"d", "http://d"}} }, "d became"},
+		{"the set was emptied, which bars nobody", func(v *View) { v.Store.Cluster.Failsafe = nil }, "given up"},
+		{"the set may be about to be emptied", func(v *View) { v.Failsafe.Opening = true }, "given up"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			v := cutOff()
+			tc.with(&v)
+			got := RoundMisses(v, asked)
+			if (got == "") != (tc.want == "") || !strings.Contains(got, tc.want) {
+				t.Errorf("got %q, want %q", got, tc.want)
+			}
+		})
+	}
+}

@@ -69,6 +69,10 @@ func actionViolation(v *View, a Action) string {
 		if l := v.Store.Cluster.Leader; !l.Present || v.Lease == 0 || l.Lease != v.Lease || l.ModRevision != a.Revision {
 			return "a leader key is adopted that does not hang on the own lease"
 		}
+	case WriteFailsafe:
+		if v.Own.Promised > v.Own.Sent {
+			return "the failsafe set changes while the title rests on the promises of its members"
+		}
 	case Clone:
 		return cloneViolation(v, a)
 	case Rewind:

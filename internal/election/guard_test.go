@@ -55,6 +55,7 @@ func TestGuardRefuses(t *testing.T) {
 		{"restart of a primary without a title", healthyLeader, RestartServer{}, func(v *View) { v.Own = Own{} }, "without a title"},
 		{"hand-over without a title", healthyLeader, HandOver{Candidate: "b"}, func(v *View) { v.Own = Own{} }, "without a title"},
 		{"hand-over to itself", healthyLeader, HandOver{Candidate: "b"}, func(v *View) { v.Self.Name = "b" }, "to itself"},
+		{"another failsafe set under a title that rests on promises", healthyLeader, WriteFailsafe{}, func(v *View) { v.Own.Promised = v.Own.Sent + 1 }, "promises"},
 		{"release of the key under a running server", downLeader, ReleaseLeader{}, func(v *View) { v.Local.Server = ServerRunning }, "not proven down"},
 		{"release of the key under a dying server (hole 7)", downLeader, ReleaseLeader{}, func(v *View) { v.Local.Server = ServerDying }, "not proven down"},
 		{"release of the key under an unknown server", downLeader, ReleaseLeader{}, func(v *View) { v.Local.Server = ServerUnknown }, "not proven down"},

@@ -312,7 +312,15 @@ func TestPeersAreToldWhoCannotLead(t *testing.T) {
 	if why := CannotLead(v); why != "" {
 		t.Errorf("while a leads: %s", why)
 	}
+	v.Fencer.PromiseUntil = v.Now + time.Second
+	if why := CannotLead(v); why != "" {
+		t.Errorf("while a leads, and may hand the key over to whom it had promise: %s", why)
+	}
 	v.Store.Cluster.Leader = Leader{}
+	if why := CannotLead(v); !strings.Contains(why, "promised") {
+		t.Errorf("nobody leads, it promised not to race, and says: %q", why)
+	}
+	v.Fencer.PromiseUntil = 0
 	if CannotLead(v) == "" {
 		t.Error("the key of a synchronous cluster is vacant, and it says that it could take it by time")
 	}

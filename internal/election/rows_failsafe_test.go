@@ -58,6 +58,15 @@ func failsafeRows() []row {
 		no("a round is under way", func(v *View) { v.Failsafe.Asking = true }),
 		no("a round failed a moment ago", func(v *View) { v.Failsafe.DoneAt, v.Failsafe.Refused = testNow-500*time.Millisecond, "c" }),
 		no("a renewal is only a little late", func(v *View) { v.Own.Sent = testNow - 4*time.Second }),
+		no("a write that gives the set up is on its way", func(v *View) { v.Failsafe.Opening = true }),
+		no("failsafe mode is off, and the title rests on promises: the set stays", func(v *View) {
+			v.Policy.FailsafeMode = false
+			v.Own.Promised, v.Failsafe.DoneAt = testNow-time.Second, testNow-time.Second
+		}),
+		no("a member came, and the title rests on promises: the set stays", func(v *View) {
+			v.Store.Cluster.Failsafe = failsafeSet()[:2]
+			v.Own.Promised, v.Failsafe.DoneAt = testNow-time.Second, testNow-time.Second
+		}),
 		{
 			name: "failsafe mode is off, so the set goes", view: cutOff(), rule: "leader.steady", with: func(v *View) { v.Policy.FailsafeMode = false },
 			want: []Action{WriteFailsafe{}}, also: []RuleID{"reconcile.failsafe"},

@@ -103,6 +103,11 @@ func syncRows() []row {
 			publish(v, syncOf())
 			v.Local.Sync.Copies = []Voter{{"b", "old"}, {"c", dataOf("c")}}
 		}, SetSync{Setting: anyOf(1, "b", "c")}),
+		rest("a voter whose agent is gone is not proven again and again", func(v *View) {
+			v.Store.Cluster.Members = v.Store.Cluster.Members[:2]
+			v.Local.SlotMembers = []string{"b"}
+			v.Local.Sync.Copies = CopiesNamed(v.Local.Sync.Setting, v.Store.Cluster)
+		}),
 		step("a voter that never came is not waited for when others have", "sync.announce", func(v *View) {
 			dropped("c")(v)
 			v.Local.Streamed = v.Local.Streamed[:1]

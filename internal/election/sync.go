@@ -290,6 +290,27 @@ func sameCopies(v *View, set VoterSet) bool {
 	return copies == nil || !slices.ContainsFunc(set.Voters, func(o Voter) bool { return o.Data != "" && !slices.Contains(copies, o) })
 }
 
+// CopiesNamed are the standbys of a setting with the copies of the data that stand behind the names now, for
+// LocalSync.Copies. One whose member key is gone, because its agent is, goes by the copy that the newest
+// published set names: whatever else comes back under that name publishes itself before it can become a voter.
+func CopiesNamed(s SyncSetting, c Cluster) []Voter {
+	out := make([]Voter, 0, len(s.Names))
+	for _, name := range s.Names {
+		m, there := c.Member(name)
+		voter := Voter{Name: name, Data: m.DataID}
+		if !there && c.Sync.Electorate != nil {
+			for _, set := range slices.Backward(c.Sync.Electorate.Sets) {
+				if known, in := set.Voter(name); in {
+					voter = known
+					break
+				}
+			}
+		}
+		out = append(out, voter)
+	}
+	return out
+}
+
 // syncWith moves towards a set of pgha members.
 func syncWith(v *View, want VoterSet, sets []VoterSet) syncStep {
 	setting := settingOf(want, v.Policy.Sync.Mode == SyncQuorum)

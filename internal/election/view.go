@@ -389,6 +389,8 @@ type FailsafeRound struct {
 	// Unsettled are the members of a failsafe set that this leader sent to the store without learning
 	// whether it arrived. They must be asked as well: some candidate may have read that set.
 	Unsettled []FailsafeMember
+	// Opening: one of those sets is without this leader, which bars nobody: no promises make up for that.
+	Opening bool
 	// DoneAt is when the last round ended; Refused names the first member that did not promise, and
 	// why. Empty: all did, and Own.Promised moved.
 	DoneAt  Instant

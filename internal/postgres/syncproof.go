@@ -111,7 +111,8 @@ func (p *syncProof) connect(ctx context.Context) error {
 }
 
 // proveLoaded is what can be said of a standby: nothing keeps its checkpointer from loading the
-// setting before the promotion.
+// setting before the promotion. The walsenders of a cascade need no proof: each loads the files before it
+// begins the new timeline, and confirms nothing of that before.
 func (p *syncProof) proveLoaded(ctx context.Context) error {
 	p.out.Why = "the server is a standby and its checkpointer is busy"
 	for ctx.Err() == nil {

@@ -61,6 +61,7 @@ type failsafeFacts struct {
 	pending   bool
 	over, own int64
 	unsettled []election.FailsafeMember
+	opening   bool
 }
 
 func (a *agent) failsafeRound(own election.Own) election.FailsafeRound {
@@ -70,7 +71,7 @@ func (a *agent) failsafeRound(own election.Own) election.FailsafeRound {
 		return r
 	}
 	if s.pending && s.own == own.Revision && s.over == a.cluster.FailsafeRev {
-		r.Unsettled = slices.Clone(s.unsettled)
+		r.Unsettled, r.Opening = slices.Clone(s.unsettled), s.opening
 	}
 	r.Members, r.FailsafeRev = a.cluster.Failsafe, a.cluster.FailsafeRev
 	return r
@@ -82,8 +83,9 @@ func (a *agent) writeFailsafe(t *task, v *election.View, members []election.Fail
 	s, over := &a.failsafe, v.Store.Cluster.FailsafeRev
 	fresh := !s.pending || s.own != v.Own.Revision || s.over != over
 	if fresh {
-		s.unsettled = nil
+		s.unsettled, s.opening = nil, false
 	}
+	s.opening = s.opening || len(members) == 0
 	s.pending, s.own, s.over = true, v.Own.Revision, over
 	s.unsettled = append(s.unsettled, members...)
 	_, err := a.store.apply(t, storeCall, dcs.WriteFailsafe(v.Own.Revision, over, members))
@@ -196,12 +198,10 @@ func (a *agent) promisedUntil() election.Instant {
 // promised lets the title count from a round in which everybody promised, after the fencer has taken the
 // new deadline over. It never brings back a title that has run into its margin.
 func (a *agent) promised(t *task, revision int64, sent election.Instant, asked []election.FailsafeMember) (why string) {
-	now := election.MembersToAsk(*a.view())
+	why = election.RoundMisses(*a.view(), asked)
 	a.spare = nil
-	for _, m := range now {
-		if !slices.Contains(asked, m) {
-			return m.Name + " was not asked" // the set has changed meanwhile
-		}
+	if why != "" {
+		return why
 	}
 	own := a.own
 	switch {

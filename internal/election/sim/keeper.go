@@ -228,7 +228,7 @@ func (a *agent) extendFence(t *task, own election.Own) bool {
 	if a.own.Held() && a.own.Revision == own.Revision {
 		a.own.Sent, a.own.TTL = max(a.own.Sent, own.Sent), own.TTL
 	}
-	a.guard.tok.until, a.guard.tok.rev, a.guard.ackAt = until, own.Revision, a.now()
+	a.guard.tok.until, a.guard.tok.rev, a.guard.ackAt = max(until, a.guard.tok.until), own.Revision, a.now()
 	a.refreshUntil()
 	return true
 }
@@ -329,6 +329,7 @@ func (a *agent) refreshToken(t *task) {
 	}
 	tok := token{epoch: epoch, lease: own.Lease, rev: own.Revision, until: a.fenceAt(own)}
 	if err := a.fence(t, func(f *fencer) error { return f.arm(tok) }); err == nil {
+		tok.until = max(tok.until, a.guard.tok.until) // within an epoch it moves only forward
 		a.guard.tok = tok
 	}
 }

@@ -210,6 +210,11 @@ func (s *server) promote(burnt election.Timeline) {
 		d.ctl.minTL, d.ctl.minEnd = next, d.end()
 		s.replayed = d.end()
 		s.state = srvPrimary
+		// The walsender of a standby that streams already loads the files before it begins the new timeline,
+		// and confirms nothing of that before.
+		for _, st := range s.senders {
+			st.sync = s.master
+		}
 		w.note(s.n.index, "promoted: timeline %d begins at %s", next, d.end())
 		w.checks.primary(s.n, true)
 		s.setOpen(true)

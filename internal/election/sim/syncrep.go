@@ -189,6 +189,7 @@ func (st *stream) arrive(patience time.Duration, fn func()) {
 		fn()
 	case patience <= 0:
 		st.ended = true
+		w.after(w.cfg.WalTimeout, st.close) // the standby hears nothing more
 	default:
 		st.wire = max(st.wire, w.now+again)
 		w.at(st.wire, func() { st.arrive(patience-again, fn) })

@@ -24,6 +24,7 @@ func (a *agent) managed() bool { return a.set.Mode != election.SyncOff || a.clus
 // setSync makes a setting the one in force, and proves it as far as that is possible in the time given.
 // What is not proven is asked for again.
 func (a *agent) setSync(t *task, setting election.SyncSetting) error {
+	copies := election.CopiesNamed(setting, a.cluster)
 	t.sleep(a.w.between(time.Millisecond, 20*time.Millisecond))
 	if err := a.loadFiles(t, setting); err != nil {
 		return err
@@ -38,7 +39,7 @@ func (a *agent) setSync(t *task, setting election.SyncSetting) error {
 			a.lookOnce(t)
 			return nil
 		case pg.state == srvPrimary && !pg.halted() && (pg.proven() || a.w.bug(BugShowIsInForce) && pg.master.gen == gen):
-			a.proof = syncProof{pid, gen, a.n.disk.end(), a.copies(setting)}
+			a.proof = syncProof{pid, gen, a.n.disk.end(), copies}
 			a.note("synchronous standbys in force: %s, barrier %s", setting, a.proof.barrier)
 			a.lookOnce(t)
 			return nil
@@ -47,17 +48,6 @@ func (a *agent) setSync(t *task, setting election.SyncSetting) error {
 			return nil // not proven; it is asked for again
 		}
 	}
-}
-
-// copies are the members named in a setting, with the copy of the data that each has published.
-func (a *agent) copies(setting election.SyncSetting) []election.Voter {
-	out := []election.Voter{}
-	for _, name := range setting.Names {
-		if m, ok := a.cluster.Member(name); ok {
-			out = append(out, election.Voter{Name: name, Data: m.DataID})
-		}
-	}
-	return out
 }
 
 // voidVote makes sure that no vote that this member cast earlier can arrive any more, before its copy of
@@ -115,10 +105,7 @@ func (a *agent) loadSync(t *task, v *election.View) error {
 	if err := a.loadFiles(t, setting); err != nil {
 		return err
 	}
-	ready := func() bool {
-		// The walsenders of those that stream already must go by it as well.
-		return setting.Wait == 0 || (prepared || pg.sync.gen == a.n.sync.gen) && pg.sendersLoaded()
-	}
+	ready := func() bool { return setting.Wait == 0 || prepared || pg.sync.gen == a.n.sync.gen }
 	for limit := a.now() + 10*time.Second; !ready(); {
 		if a.now() > limit || !t.sleep(pollEvery) {
 			return errNot("promote: synchronous standbys not taken over by the server")

@@ -72,7 +72,7 @@ func (a *Agent) short(ctx context.Context, v election.View, act election.Action)
 	case election.AskPromises:
 		a.once(ctx, "ask for promises", storeCall+fencerCall, func(ctx context.Context) error { return a.askPromises(ctx, v, act.Members) })
 	case election.WriteFailsafe:
-		a.once(ctx, "write failsafe", storeCall, func(ctx context.Context) error { return a.writeFailsafe(ctx, v, act.Members) })
+		a.publishFailsafe(ctx, v, act.Members)
 	case election.AdoptHandOver:
 		if a.taking() {
 			return // the watch was faster than the answer, whose arrival is news

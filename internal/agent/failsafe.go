@@ -48,9 +48,25 @@ func (f *facts) failsafeRound(own election.Own) election.FailsafeRound {
 	return r
 }
 
+// publishFailsafe writes the failsafe set, unless it was written and the watch does not show that yet: each
+// further try would fail, and be followed by the next at once.
+func (a *Agent) publishFailsafe(ctx context.Context, v election.View, members []election.FailsafeMember) {
+	const key = "write failsafe"
+	if a.echo.awaits(key, v.Store.Cluster.Revision) {
+		return
+	}
+	a.once(ctx, key, storeCall, func(ctx context.Context) error {
+		revision, err := a.writeFailsafe(ctx, v, members)
+		if err == nil {
+			a.echo.sent(key, revision)
+		}
+		return err
+	})
+}
+
 // writeFailsafe publishes the members that a round must ask. From the sending on until the snapshot shows
 // another set, those of both are asked: some candidate may have read the new one.
-func (a *Agent) writeFailsafe(ctx context.Context, v election.View, members []election.FailsafeMember) error {
+func (a *Agent) writeFailsafe(ctx context.Context, v election.View, members []election.FailsafeMember) (int64, error) {
 	over := v.Store.Cluster.FailsafeRev
 	fresh := false
 	a.facts.with(func(f *facts) {
@@ -68,12 +84,13 @@ func (a *Agent) writeFailsafe(ctx context.Context, v election.View, members []el
 		a.facts.with(func(f *facts) { f.failsafe.pending = false })
 	}
 	if err != nil {
-		return fmt.Errorf("write the failsafe set: %w", err)
+		return 0, fmt.Errorf("write the failsafe set: %w", err)
 	}
-	if res.Done {
-		a.metrics.write()
+	if !res.Done {
+		return 0, errors.New("write the failsafe set: it was changed meanwhile, perhaps by an earlier try")
 	}
-	return nil
+	a.metrics.write()
+	return res.Revision, nil
 }
 
 // askPromises puts one round to the members of the failsafe set. Only if all of them promise does the

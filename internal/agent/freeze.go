@@ -106,7 +106,8 @@ func (a *Agent) voidVote(ctx context.Context, replaced bool) error {
 		return fmt.Errorf("void the own vote: %w", err)
 	}
 	name := a.name()
-	vote, _ := dcs.Decode(s).Vote(name)
+	seen := dcs.Decode(s)
+	vote, _ := seen.Vote(name)
 	res, err := a.store.Apply(vctx, dcs.WithdrawVote(name, vote.ModRevision, 0))
 	switch {
 	case err != nil:

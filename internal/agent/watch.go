@@ -46,7 +46,8 @@ var ErrNamesake = errors.New("another member of this name is running")
 // refuseNamesake asks the address that members/<own name> shows. An answer by this very process, or
 // silence, is in order; an answer by anybody else is not.
 func (a *Agent) refuseNamesake(ctx context.Context, s dcs.Snapshot) error {
-	m, ok := dcs.Decode(s).Member(a.name())
+	seen := dcs.Decode(s)
+	m, ok := seen.Member(a.name())
 	if !ok || m.APIURL == "" || m.Incarnation == a.opt.Incarnation {
 		return nil
 	}

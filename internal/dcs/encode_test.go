@@ -205,3 +205,15 @@ func TestMemberDataDecodesToTheSame(t *testing.T) {
 		}
 	})
 }
+
+func TestWhatIsWrittenDirectlyIsWhatTheLibraryWrites(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		v := rapid.OneOf(
+			rapid.String().AsAny(), rapid.StringMatching(`[ -~]*`).AsAny(), rapid.Int().AsAny(), rapid.Int64().AsAny(),
+			rapid.Uint32().AsAny(), rapid.Uint64().AsAny(), rapid.Bool().AsAny(), rapid.Float64().AsAny(),
+		).Draw(t, "value")
+		if got, want := string(appendJSON(nil, v)), string(encodeJSON(v)); got != want {
+			t.Errorf("%#v: got %s, want %s", v, got, want)
+		}
+	})
+}

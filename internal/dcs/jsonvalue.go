@@ -185,19 +185,21 @@ func hostPort(host, port string) string {
 // object writes a JSON object whose members keep the order of the calls, in the incumbent's
 // bytes: no blanks, and everything beyond ASCII escaped (row D-25).
 type object struct {
-	buf bytes.Buffer
+	buf []byte
 }
 
 func (o *object) put(key string, value any) {
-	if o.buf.Len() == 0 {
-		o.buf.WriteByte('{')
+	if len(o.buf) == 0 {
+		o.buf = append(make([]byte, 0, objectRoom), '{')
 	} else {
-		o.buf.WriteByte(',')
+		o.buf = append(o.buf, ',')
 	}
-	o.buf.Write(encodeJSON(key))
-	o.buf.WriteByte(':')
-	o.buf.Write(encodeJSON(value))
+	o.buf = append(appendJSON(o.buf, key), ':')
+	o.buf = appendJSON(o.buf, value)
 }
+
+// objectRoom is enough for most objects.
+const objectRoom = 96
 
 func (o *object) putString(key, value string) {
 	if value != "" {
@@ -206,10 +208,53 @@ func (o *object) putString(key, value string) {
 }
 
 func (o *object) bytes() []byte {
-	if o.buf.Len() == 0 {
+	if len(o.buf) == 0 {
 		return []byte("{}")
 	}
-	return append(o.buf.Bytes(), '}')
+	return append(o.buf, '}')
+}
+
+// appendJSON adds a value as encodeJSON writes it. What the members and the leader publish over and over is
+// written here directly.
+func appendJSON(b []byte, v any) []byte {
+	switch v := v.(type) {
+	case string:
+		if plainASCII(v) {
+			return append(append(append(b, '"'), v...), '"')
+		}
+	case int:
+		return strconv.AppendInt(b, int64(v), 10)
+	case int64:
+		return strconv.AppendInt(b, v, 10)
+	case uint32:
+		return strconv.AppendUint(b, uint64(v), 10)
+	case uint64:
+		return strconv.AppendUint(b, v, 10)
+	case bool:
+		return strconv.AppendBool(b, v)
+	case rawJSON:
+		return append(b, v...)
+	case []rawJSON:
+		b = append(b, '[')
+		for i, raw := range v {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = append(b, raw...)
+		}
+		return append(b, ']')
+	}
+	return append(b, encodeJSON(v)...)
+}
+
+// plainASCII says that a string stands in JSON as it is.
+func plainASCII(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
 }
 
 // encodeJSON never fails for the values that this package gives it; a value that JSON cannot hold

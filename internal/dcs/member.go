@@ -9,8 +9,8 @@ import (
 	"github.com/pgha/pgha/internal/election"
 )
 
-// rawJSON is a value that is JSON already.
-type rawJSON = json.RawMessage
+// rawJSON is JSON that this package made, and that is written as it is.
+type rawJSON []byte
 
 // MemberData is what an agent publishes about itself in members/<name> (rows D-25 to D-42), with
 // everything that election.Member leaves out because no decision needs it.

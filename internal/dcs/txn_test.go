@@ -38,6 +38,11 @@ func (w *world) grant() election.LeaseID {
 	return g.ID
 }
 
+func (w *world) vote(name string) (election.Vote, bool) {
+	c := w.seen()
+	return c.Vote(name)
+}
+
 func (w *world) seen() election.Cluster {
 	w.t.Helper()
 	snap, err := w.s.Load(w.ctx)

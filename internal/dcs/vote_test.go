@@ -91,13 +91,13 @@ func TestALateVoteCannotArriveAfterItsWithdrawal(t *testing.T) {
 	late := dcs.CastVote(w.seen(), vote(w, "b")) // sent, and no answer came
 	w.done(dcs.WithdrawVote("b", 0, rev))
 	w.refused("a vote cast before it was withdrawn", late)
-	if got, _ := w.seen().Vote("b"); got.Standing() || got.ModRevision == 0 {
+	if got, _ := w.vote("b"); got.Standing() || got.ModRevision == 0 {
 		t.Errorf("got %+v, want the trace of a withdrawn vote", got)
 	}
 	w.done(dcs.CastVote(w.seen(), vote(w, "b")))
 	w.refused("the same, after another vote", late)
 	w.refused("a withdrawal of another vote", dcs.WithdrawVote("b", 0, rev))
-	stands, _ := w.seen().Vote("b")
+	stands, _ := w.vote("b")
 	w.done(dcs.RehangLeader("a", w.a, rev, w.seen().Reign))
 	w.refused("a withdrawal towards a leader that was followed by another", dcs.WithdrawVote("b", stands.ModRevision, rev))
 	w.done(dcs.WithdrawVote("b", stands.ModRevision, 0))

@@ -37,7 +37,7 @@ func ineligible(v *View) string {
 	if why := cannotLead(v); why != "" {
 		return why
 	}
-	c := v.Store.Cluster
+	c := &v.Store.Cluster
 	switch {
 	case v.promised() && !c.Leader.Present:
 		// A promise is to take no vacant key. One that its holder hands over is another matter.
@@ -114,7 +114,7 @@ func inFailsafe(list []FailsafeMember, name string) bool {
 }
 
 // clusterTimeline is the timeline that the history key speaks of (row D-70); zero: unknown.
-func clusterTimeline(c Cluster) Timeline {
+func clusterTimeline(c *Cluster) Timeline {
 	if !c.HistorySeen || len(c.History) == 0 {
 		return 0
 	}
@@ -128,7 +128,7 @@ func vacancyProven(v *View) bool { return vacancyWhy(v) == "" }
 
 // vacancyWhy says what the proof still waits for; empty: nothing.
 func vacancyWhy(v *View) string {
-	c, gap := v.Store.Cluster, v.Store.Vacancy
+	c, gap := &v.Store.Cluster, v.Store.Vacancy
 	switch {
 	case gap.Since == 0:
 		return "the leader key has not been seen gone yet"
@@ -155,12 +155,12 @@ func (v *View) vacancyWait() time.Duration {
 
 // nobodyEverLed says that the store bears no trace of a leader: no reign of a pgha member, and
 // neither the position nor the history that a Patroni leader publishes.
-func nobodyEverLed(c Cluster) bool {
+func nobodyEverLed(c *Cluster) bool {
 	return c.Reign.Epoch == 0 && c.Status.ModRevision == 0 && !c.HistorySeen
 }
 
 // released says that the release record speaks of the very key that is gone.
-func released(c Cluster, gap Vacancy) bool {
+func released(c *Cluster, gap Vacancy) bool {
 	if c.Release.LeaderRevision == 0 || c.Release.ModRevision <= c.Reign.ModRevision {
 		return false // no record, or one of an older reign
 	}
@@ -185,7 +185,7 @@ func onlyPghaSoFar(v *View) bool {
 // better says why another member should lead rather than this one; empty: it should not. Only
 // members that answered count: silence must not block a takeover for longer than the round takes.
 func better(v *View) string {
-	c := v.Store.Cluster
+	c := &v.Store.Cluster
 	for _, p := range v.Probes.Answers {
 		if !p.Answered || p.Name == v.Self.Name {
 			continue

@@ -59,7 +59,7 @@ func makesWritable(v View, a Action) bool {
 }
 
 func fault(v View, a Action) string {
-	c := v.Store.Cluster
+	c := &v.Store.Cluster
 	switch {
 	case makesWritable(v, a) && !safeTitle(v):
 		return "writable without a title"

@@ -198,27 +198,27 @@ type FailsafeMember struct {
 }
 
 // Member finds a member by name.
-func (c Cluster) Member(name string) (Member, bool) {
-	for _, m := range c.Members {
-		if m.Name == name {
-			return m, true
+func (c *Cluster) Member(name string) (Member, bool) {
+	for i := range c.Members {
+		if c.Members[i].Name == name {
+			return c.Members[i], true
 		}
 	}
 	return Member{}, false
 }
 
 // Vote finds the vote of a member.
-func (c Cluster) Vote(name string) (Vote, bool) {
-	for _, vote := range c.Votes {
-		if vote.Name == name {
-			return vote, true
+func (c *Cluster) Vote(name string) (Vote, bool) {
+	for i := range c.Votes {
+		if c.Votes[i].Name == name {
+			return c.Votes[i], true
 		}
 	}
 	return Vote{}, false
 }
 
 // Offer finds the offer of a member.
-func (c Cluster) Offer(name string) (Offer, bool) {
+func (c *Cluster) Offer(name string) (Offer, bool) {
 	for _, o := range c.Offers {
 		if o.Name == name {
 			return o, true

@@ -26,18 +26,21 @@ type rule struct {
 // Decide walks the role rules in order; the first that applies makes the plan. A steady plan gets
 // the actions of every reconcile rule that applies. The guard then looks at the result with eyes
 // of its own (guard.go).
-func Decide(v View) Plan {
+func Decide(v View) Plan { return DecideOn(&v) }
+
+// DecideOn is Decide for a caller that decides very often: the View is not copied, nor changed.
+func DecideOn(v *View) Plan {
 	for i := range roleTable {
 		r := &roleTable[i]
-		if !r.when(&v) {
+		if !r.when(v) {
 			continue
 		}
-		p := r.then(&v)
+		p := r.then(v)
 		p.Rule = r.id
 		if r.steady {
-			reconcile(&v, &p)
+			reconcile(v, &p)
 		}
-		return guarded(&v, p)
+		return guarded(v, p)
 	}
 	// Every View has a rule (the exhaustive walk shows it); getting here is a defect, shown as one.
 	return Plan{Rule: ruleNone, Reason: "no rule applies", Trouble: true}
@@ -157,7 +160,7 @@ func jobRunningRules() []rule {
 			id:  "job.source_gone",
 			doc: "A clone runs, but the leader it copies from has lost the key to another: it is called off and begun again.",
 			when: func(v *View) bool {
-				c := v.Store.Cluster
+				c := &v.Store.Cluster
 				return v.Job.Kind == JobClone && !v.Job.Cancelling && v.Job.For != 0 && c.Leader.Present &&
 					c.Leader.ModRevision != v.Job.For && c.Revision > v.Job.For && c.Leader.Name != v.Job.Detail &&
 					v.Job.Detail != ""
@@ -191,7 +194,7 @@ func compareMootRule() rule {
 		doc: "The history is being compared with a leader that leads no more: the comparison, which may wait long for a " +
 			"node that is cut off, is called off, because the race for the key is on.",
 		when: func(v *View) bool {
-			c := v.Store.Cluster
+			c := &v.Store.Cluster
 			return v.Job.Kind == JobCompare && !v.Job.Cancelling && v.Job.For != 0 && c.Revision > v.Job.For &&
 				c.Leader.ModRevision != v.Job.For
 		},

@@ -61,7 +61,7 @@ func failsafeStale(v *View) bool {
 // failsafeReady says that there is a set that this leader wrote or confirmed in this reign: nobody else
 // can have changed it since, so that nobody outside it can take the key.
 func (v *View) failsafeReady() bool {
-	c := v.Store.Cluster
+	c := &v.Store.Cluster
 	return v.Policy.FailsafeMode && c.FailsafeRev != 0 && c.Leader.Present && c.Leader.ModRevision == v.Own.Revision &&
 		v.bars()
 }
@@ -122,7 +122,7 @@ func (v *View) failsafeDue() bool {
 // of the race; empty: it may. The promise must be on disk with the fencer before it is given, and no
 // race may begin between this question and that.
 func MayPromise(v View, asker string) string {
-	c := v.Store.Cluster
+	c := &v.Store.Cluster
 	vote, _ := c.Vote(v.Self.Name)
 	switch {
 	case asker == v.Self.Name:

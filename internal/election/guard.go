@@ -9,7 +9,7 @@ import (
 // other words than the rules that made it. A plan that breaks one is dropped, and the cluster is
 // left as it is; the fencer's deadline stands behind that. The reason says what was refused.
 func guarded(v *View, p Plan) Plan {
-	if why := Violation(*v, p); why != "" {
+	if why := violation(v, p); why != "" {
 		return Plan{Rule: ruleRefused, Trouble: true, Reason: fmt.Sprintf("plan of rule %s refused: %s", p.Rule, why)}
 	}
 	return p
@@ -17,13 +17,15 @@ func guarded(v *View, p Plan) Plan {
 
 // Violation says which sacred rule a plan breaks; empty: none. It is exported so that simulation
 // and model can ask it about mutated plans.
-func Violation(v View, p Plan) string {
+func Violation(v View, p Plan) string { return violation(&v, p) }
+
+func violation(v *View, p Plan) string {
 	jobs := 0
 	for _, a := range p.Actions {
 		if IsJob(a) {
 			jobs++
 		}
-		if why := actionViolation(&v, a); why != "" {
+		if why := actionViolation(v, a); why != "" {
 			return why
 		}
 	}
@@ -190,7 +192,7 @@ func acquireViolation(v *View) string {
 // destroyViolation: data is only ever removed or overwritten on a node that has no title, under a
 // leader that is another member and known to serve the same system.
 func destroyViolation(v *View, source string) string {
-	c := v.Store.Cluster
+	c := &v.Store.Cluster
 	leader, ok := c.Member(c.Leader.Name)
 	switch {
 	case v.Own.Held():

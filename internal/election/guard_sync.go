@@ -167,7 +167,7 @@ func settingViolation(v *View, s SyncSetting) string {
 }
 
 func takeOverViolation(v *View, t TakeOver) string {
-	c := v.Store.Cluster
+	c := &v.Store.Cluster
 	old := c.Sync.Electorate
 	switch {
 	case v.Own.Revision != 0:
@@ -221,7 +221,7 @@ func votesViolation(v *View, votes []Vote) string {
 
 // countedViolation judges one vote that a takeover counts.
 func countedViolation(v *View, vote Vote) string {
-	c := v.Store.Cluster
+	c := &v.Store.Cluster
 	stored, ok := c.Vote(vote.Name)
 	switch {
 	case !ok || stored != vote || vote.ModRevision == 0:
@@ -259,7 +259,7 @@ func electorateViolation(v *View, s SyncState, epoch uint64, mustInherit bool) s
 
 // acquireSyncViolation: time alone makes no leader of a synchronous cluster.
 func acquireSyncViolation(v *View, a AcquireLeader) string {
-	c := v.Store.Cluster
+	c := &v.Store.Cluster
 	s, rel := c.Sync, c.Release
 	if v.Fencer.PromiseUntil > v.Now && v.Own.Revision == 0 {
 		return "a promise not to race is broken"
@@ -287,7 +287,7 @@ func acquireSyncViolation(v *View, a AcquireLeader) string {
 
 // boundViolation: a member never follows the holder that its vote, or its freeze, is against.
 func boundViolation(v *View) string {
-	c, f := v.Store.Cluster, v.Local.Freeze
+	c, f := &v.Store.Cluster, v.Local.Freeze
 	if !c.Leader.Present {
 		return ""
 	}
@@ -331,7 +331,7 @@ func thawViolation(v *View) string {
 }
 
 func withdrawViolation(v *View, w WithdrawVote) string {
-	c := v.Store.Cluster
+	c := &v.Store.Cluster
 	vote, _ := c.Vote(v.Self.Name)
 	against := vote.LeaderRevision
 	if v.Local.Freeze.Recorded {

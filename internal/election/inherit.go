@@ -72,7 +72,7 @@ func nextSet(e *Electorate, former Voter, leader string) VoterSet {
 // the old leader and the candidate hold every commit then, so the vote of either of them covers all that
 // was acknowledged before.
 func handOverSync(v *View, candidate string) *SyncState {
-	c := v.Store.Cluster
+	c := &v.Store.Cluster
 	m, _ := c.Member(candidate)
 	if !c.Sync.Active() || !m.IsPgha() {
 		return nil

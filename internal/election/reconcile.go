@@ -154,7 +154,7 @@ func slotMembers(v *View) []string {
 }
 
 func historyStale(v *View) bool {
-	c, tl := v.Store.Cluster, v.Local.Timeline
+	c, tl := &v.Store.Cluster, v.Local.Timeline
 	switch {
 	case tl == 0:
 		return false

@@ -53,7 +53,7 @@ func (v *View) knownStandby() bool {
 // source is the member to stream and clone from: the one named by replicatefrom if it runs, else
 // the leader (rows H-089, H-100).
 func (v *View) source() (Member, bool) {
-	c := v.Store.Cluster
+	c := &v.Store.Cluster
 	if from := v.Self.Tags.ReplicateFrom; from != "" && from != v.Self.Name {
 		if m, ok := c.Member(from); ok && m.State == StateRunning && m.ConnURL != "" {
 			return m, true
@@ -392,7 +392,7 @@ func memberStreamRules(running func(func(*View) bool) func(*View) bool) []rule {
 			id:  "member.offer",
 			doc: "A switchover names this member, which may lead: it offers its lease, so that the leader can hand the key over to it.",
 			when: running(func(v *View) bool {
-				c := v.Store.Cluster
+				c := &v.Store.Cluster
 				o, offered := c.Offer(v.Self.Name)
 				return c.Failover.Candidate == v.Self.Name && c.Failover.Leader != v.Self.Name && ineligible(v) == "" &&
 					v.Local.Streaming && (!offered || o.For != c.Leader.ModRevision || o.Lease != v.Lease) && v.untilScheduled() <= 0

@@ -27,7 +27,7 @@ func (v *View) titleGood() bool {
 
 // keyMoved says that a snapshot newer than the own title shows the key with another revision.
 func (v *View) keyMoved() bool {
-	c := v.Store.Cluster
+	c := &v.Store.Cluster
 	return v.Own.Held() && c.Revision > v.Own.Revision && c.Leader.Present && c.Leader.ModRevision != v.Own.Revision
 }
 
@@ -53,7 +53,7 @@ func (v *View) otherReign() bool {
 
 // keyVanished says that a snapshot newer than the own title shows no key at all.
 func (v *View) keyVanished() bool {
-	c := v.Store.Cluster
+	c := &v.Store.Cluster
 	return v.Own.Held() && c.Revision > v.Own.Revision && !c.Leader.Present && !v.otherReign()
 }
 

@@ -22,7 +22,7 @@ func ownCopyLed(v *View) bool {
 // holdsFinalCheckpoint says that the last leader shut down cleanly, and that this member, one of its
 // standbys, has all of its log.
 func holdsFinalCheckpoint(v *View) bool {
-	c := v.Store.Cluster
+	c := &v.Store.Cluster
 	r := c.Release
 	return released(c, v.Store.Vacancy) && !v.Store.Vacancy.Replaced && r.Checkpoint != 0 && v.Local.LSN >= r.Checkpoint &&
 		r.Timeline != 0 && r.Timeline == v.Local.Timeline && inSyncSet(c.Sync, v.Self.Name)

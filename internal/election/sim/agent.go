@@ -205,7 +205,7 @@ func (a *agent) runLoop(t *task) {
 		v := a.view()
 		a.w.bend(v)
 		a.w.bendSync(v)
-		p := election.Decide(*v)
+		p := election.DecideOn(v)
 		a.w.bendPlan(a, v, &p)
 		a.w.bendSyncPlan(a, v, &p)
 		a.leaving = election.Leaving(*v)

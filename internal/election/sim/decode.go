@@ -43,31 +43,91 @@ func (s *store) decoded() *election.Cluster {
 	return c
 }
 
-// wholeOnly says that a change of the key may change the reading of others.
+// wholeOnly says that a change of the key may change the reading of others, or that it changes too seldom
+// to be worth a reading of its own.
 func wholeOnly(key string) bool {
-	return key != dcs.KeyLeader && key != dcs.KeyStatus && !strings.HasPrefix(key, dcs.PrefixMembers)
+	switch key {
+	case dcs.KeyLeader, dcs.KeyStatus, dcs.KeySync, dcs.KeyFailsafe, dcs.KeyEpoch, dcs.KeyRelease, dcs.KeyFailover, dcs.KeyHistory:
+		return false
+	}
+	return !strings.HasPrefix(key, dcs.PrefixMembers) && !strings.HasPrefix(key, dcs.PrefixVote) && !strings.HasPrefix(key, dcs.PrefixOffer)
 }
 
-// refresh reads one key anew.
+// refresh reads one key anew. A key that is gone reads as one that never was.
 func (s *store) refresh(c *election.Cluster, key string) {
 	k, there := s.get(key)
-	switch {
-	case key == dcs.KeyLeader && !there:
-		c.Leader = election.Leader{}
-	case key == dcs.KeyLeader:
-		c.Leader = dcs.DecodeLeader(k.out())
-	case key == dcs.KeyStatus && there && k.known.status == nil:
-		c.Status = dcs.DecodeStatus(k.out())
-	case key == dcs.KeyStatus && !there:
-		c.Status = election.Status{}
-	case there && k.known.member == nil && key != dcs.KeyStatus:
-		c.Members = withMember(c.Members, dcs.DecodeMember(k.out()))
-	case there:
-		s.overlay(c, k)
+	kv := k.out()
+	switch key {
+	case dcs.KeyLeader:
+		c.Leader = onlyIf(there, dcs.DecodeLeader, kv)
+	case dcs.KeyStatus:
+		if c.Status = (election.Status{}); there && k.known.status == nil {
+			c.Status = dcs.DecodeStatus(kv)
+		} else if there {
+			s.overlay(c, k)
+		}
+	case dcs.KeySync:
+		// The names in it are spelled as the members spell theirs, which is all the same here.
+		c.Sync = onlyIf(there, dcs.DecodeSync, kv)
+	case dcs.KeyFailsafe:
+		c.Failsafe, c.FailsafeRev = nil, k.mod
+		if there {
+			c.Failsafe = dcs.DecodeFailsafe(k.value)
+		}
+	case dcs.KeyEpoch:
+		c.Reign = onlyIf(there, dcs.DecodeReign, kv)
+	case dcs.KeyRelease:
+		c.Release = onlyIf(there, dcs.DecodeRelease, kv)
+	case dcs.KeyFailover:
+		c.Failover = onlyIf(there, dcs.DecodeFailover, kv)
+	case dcs.KeyHistory:
+		c.History, c.HistorySeen, c.HistoryRev = nil, false, k.mod
+		if there {
+			c.History, c.HistorySeen = dcs.DecodeHistory(k.value)
+		}
 	default:
-		name := strings.TrimPrefix(key, dcs.PrefixMembers)
-		c.Members = slices.DeleteFunc(slices.Clone(c.Members), func(m election.Member) bool { return m.Name == name })
+		s.refreshNamed(c, key, k, there)
 	}
+}
+
+// onlyIf reads a key that is there.
+func onlyIf[T any](there bool, read func(dcs.KV) T, kv dcs.KV) (out T) {
+	if there {
+		out = read(kv)
+	}
+	return out
+}
+
+// refreshNamed reads a key that one member has of its own.
+func (s *store) refreshNamed(c *election.Cluster, key string, k kv, there bool) {
+	if name, ok := strings.CutPrefix(key, dcs.PrefixVote); ok {
+		c.Votes = replaced(c.Votes, name, there, func(v election.Vote) string { return v.Name }, dcs.DecodeVote, k)
+		return
+	}
+	if name, ok := strings.CutPrefix(key, dcs.PrefixOffer); ok {
+		c.Offers = replaced(c.Offers, name, there, func(o election.Offer) string { return o.Name }, dcs.DecodeOffer, k)
+		return
+	}
+	if there && k.known.member != nil {
+		s.overlay(c, k)
+		return
+	}
+	c.Members = replaced(c.Members, strings.TrimPrefix(key, dcs.PrefixMembers), there, func(m election.Member) string { return m.Name }, dcs.DecodeMember, k)
+}
+
+// replaced gives a sorted list with one element read anew, or without it. The list itself stays as it is.
+func replaced[T any](list []T, name string, there bool, nameOf func(T) string, read func(dcs.KV) T, k kv) []T {
+	i, had := slices.BinarySearchFunc(list, name, func(x T, name string) int { return strings.Compare(nameOf(x), name) })
+	switch {
+	case had && there:
+		list = slices.Clone(list)
+		list[i] = read(k.out())
+	case had:
+		list = slices.Delete(slices.Clone(list), i, i+1)
+	case there:
+		list = slices.Insert(slices.Clip(list), i, read(k.out()))
+	}
+	return list
 }
 
 // overlay puts in what is known of a key without its text.

@@ -44,6 +44,7 @@ type engine struct {
 	heap  []entry // four children each
 	slot  []event
 	free  []int32
+	idle  []*coroutine
 	rng   *rand.Rand
 	hash  uint64
 	steps uint64
@@ -270,10 +271,8 @@ func (p *proc) kill() {
 // task is a sequential part of a process: code that waits. It is a coroutine, resumed only by
 // events of the queue.
 type task struct {
-	p    *proc
-	next func() (struct{}, bool)
-	stop func()
-	park func(struct{}) bool
+	p  *proc
+	co *coroutine
 	// gen numbers the waits, so that a wake-up meant for an earlier one is ignored.
 	gen  uint64
 	done bool
@@ -287,8 +286,31 @@ type ended struct{}
 
 // spawn starts a task.
 func (p *proc) spawn(fn func(*task)) *task {
-	t := &task{p: p}
-	t.next, t.stop = iter.Pull(iter.Seq[struct{}](func(yield func(struct{}) bool) {
+	t := &task{p: p, co: p.e.coroutine()}
+	t.co.t, t.co.fn = t, fn
+	p.tasks = append(p.tasks, t)
+	p.e.wake(0, t, 0, false)
+	return t
+}
+
+// coroutine runs one task after another: to make one, and to have its stack grow, is dear.
+type coroutine struct {
+	next func() (struct{}, bool)
+	stop func()
+	park func(struct{}) bool
+	// t and fn are what it runs; nil: nothing.
+	t  *task
+	fn func(*task)
+}
+
+func (e *engine) coroutine() *coroutine {
+	if n := len(e.idle); n > 0 {
+		co := e.idle[n-1]
+		e.idle = e.idle[:n-1]
+		return co
+	}
+	co := &coroutine{}
+	co.next, co.stop = iter.Pull(iter.Seq[struct{}](func(yield func(struct{}) bool) {
 		defer func() {
 			if r := recover(); r != nil {
 				if _, ok := r.(ended); !ok {
@@ -296,12 +318,24 @@ func (p *proc) spawn(fn func(*task)) *task {
 				}
 			}
 		}()
-		t.park = yield
-		fn(t)
+		co.park = yield
+		for {
+			co.fn(co.t)
+			co.t, co.fn = nil, nil
+			if !yield(struct{}{}) {
+				return
+			}
+		}
 	}))
-	p.tasks = append(p.tasks, t)
-	p.e.wake(0, t, 0, false)
-	return t
+	return co
+}
+
+// close ends the coroutines that run nothing.
+func (e *engine) close() {
+	for _, co := range e.idle {
+		co.stop()
+	}
+	e.idle = nil
 }
 
 // fire ends the wait of a number, if that is still the one.
@@ -313,9 +347,10 @@ func (t *task) fire(gen uint64, timeout bool) {
 	default:
 		t.gen++
 		t.timedOut = timeout
-		if _, more := t.next(); !more {
+		if t.co.next(); t.co.t != t {
 			t.done = true
 			t.p.drop(t)
+			t.p.e.idle = append(t.p.e.idle, t.co)
 		}
 	}
 }
@@ -332,14 +367,14 @@ func (p *proc) drop(t *task) {
 func (t *task) end() {
 	if !t.done {
 		t.done = true
-		t.stop()
+		t.co.stop()
 	}
 }
 
 // wait parks until something fires this wait. It returns false if the time ran out or the task
 // was called off.
 func (t *task) wait() bool {
-	if !t.park(struct{}{}) {
+	if !t.co.park(struct{}{}) {
 		panic(ended{})
 	}
 	return !t.timedOut && !t.called()

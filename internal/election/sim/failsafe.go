@@ -88,9 +88,15 @@ func (a *agent) writeFailsafe(t *task, v *election.View, members []election.Fail
 	s.opening = s.opening || len(members) == 0
 	s.pending, s.own, s.over = true, v.Own.Revision, over
 	s.unsettled = append(s.unsettled, members...)
-	_, err := a.store.apply(t, storeCall, dcs.WriteFailsafe(v.Own.Revision, over, members))
+	res, err := a.store.apply(t, storeCall, dcs.WriteFailsafe(v.Own.Revision, over, members))
 	if errors.Is(err, dcs.ErrUnavailable) && fresh {
 		s.pending = false
+	}
+	if err == nil && !res.Done {
+		err = errNot("the failsafe set changed meanwhile")
+	}
+	if err == nil {
+		a.echo = append(a.echo, echoed{failsafeKey, res.Revision, a.now()})
 	}
 	return err
 }

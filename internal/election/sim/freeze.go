@@ -25,6 +25,7 @@ const (
 	adoptKey    = "adopt hand-over"
 	claimKey    = "claim bootstrap"
 	takeOverKey = "take over"
+	failsafeKey = "write failsafe"
 	votingKey   = "vote" // casting and withdrawing: never both under way
 	settingSync = "set synchronous standbys"
 )
@@ -54,7 +55,9 @@ func (a *agent) shortSync(v *election.View, act election.Action) bool {
 	case election.AskPromises:
 		a.once("ask for promises", func(t *task) error { return a.askPromises(t, v, act.Members) })
 	case election.WriteFailsafe:
-		a.once("write failsafe", func(t *task) error { return a.writeFailsafe(t, v, act.Members) })
+		if !a.awaitsEcho(failsafeKey, v.Store.Cluster.Revision) {
+			a.once(failsafeKey, func(t *task) error { return a.writeFailsafe(t, v, act.Members) })
+		}
 	default:
 		return false
 	}

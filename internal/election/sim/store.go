@@ -32,6 +32,8 @@ type store struct {
 	clusterR int64
 	// dirty are the keys that changed since then.
 	dirty []string
+	// tries counts the transactions that were asked for.
+	tries int
 	// writeAs goes with the write that is being made.
 	writeAs known
 	// takingOver: the transaction rests on votes.
@@ -168,6 +170,7 @@ func (k kv) out() dcs.KV {
 
 // apply carries out a transaction.
 func (s *store) apply(t dcs.Txn) (dcs.TxnResult, error) {
+	s.tries++
 	for _, c := range t.If {
 		if !s.holds(c) {
 			return dcs.TxnResult{Revision: s.rev, RaftTerm: s.term}, nil

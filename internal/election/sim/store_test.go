@@ -102,3 +102,28 @@ func TestStoreAgreesWithTheOneInMemory(t *testing.T) {
 		}
 	}
 }
+
+// TestAWatchThatIsBehindCausesNoFloodOfWrites: what was written and is not shown yet is not written again
+// and again.
+func TestAWatchThatIsBehindCausesNoFloodOfWrites(t *testing.T) {
+	t.Parallel()
+	cfg := Calm(3)
+	cfg.Failsafe = true
+	w := NewWorld(1, cfg, false)
+	defer w.Close()
+	if !w.runUntil(bootPatience, func() bool { return w.checks.lively() == "" }) {
+		t.Fatalf("the cluster is not made: %s", w.checks.lively())
+	}
+	for _, wt := range w.store.watchers {
+		wt.lag = 5 * time.Second
+	}
+	before, revision := w.store.tries, w.store.decoded().FailsafeRev
+	w.change("failsafe mode off", func(s *settings) { s.Failsafe = false })
+	w.run(20 * time.Second)
+	if w.store.decoded().FailsafeRev == revision {
+		t.Error("the failsafe set was not changed")
+	}
+	if n := w.store.tries - before; n > 60 {
+		t.Errorf("got %d transactions in 20 s, want a few", n)
+	}
+}

@@ -110,6 +110,7 @@ func (w *World) Close() {
 			n.agent.p.kill()
 		}
 	}
+	w.close()
 }
 
 func (w *World) node(name string) *node {

@@ -15,9 +15,11 @@ import (
 // settleTime is when the start is over and its pages are not needed any more.
 const settleTime = 10 * time.Second
 
-// fixProcs keeps the number of processors that the runtime found. Said explicitly, it is not looked
+// fixProcs lets one thread at a time run the agent's code. All that it does is short or waits, and with
+// more of them every wake of an idle agent wakes a second thread to look for work that is not there.
+// What blocks in the kernel gives its place up by itself. Said explicitly, the number is also not looked
 // for again every second for ever, which would be the most frequent thing an idle agent does.
-func fixProcs() { runtime.GOMAXPROCS(runtime.GOMAXPROCS(0)) }
+func fixProcs() { runtime.GOMAXPROCS(1) }
 
 // trimMemory gives back what only the start needed: heap, and the pages of the program file that
 // initialization touched (the program carries a whole etcd server that the agent never runs). Those

@@ -180,54 +180,43 @@ func (c *contact) aim(t leaderTarget) {
 }
 
 // ask puts one question to the leader's agent, and if that has not answered by half the time, or has
-// refused, to its server as well. It returns when the answered question was sent.
+// refused, to its server as well. It returns when the answered question was sent. An agent that answers
+// costs no goroutine: this goes on all the time.
 func (c *contact) ask(ctx context.Context, t leaderTarget, bound time.Duration) (election.Instant, bool) {
 	actx, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
-	type answer struct {
-		sent election.Instant
-		err  error
+	if t.apiURL == "" {
+		sent := Now()
+		return sent, c.askServer(actx, t.server) == nil
 	}
-	answers := make(chan answer, 2)
-	asked := 0
+	var second election.Instant // when the server was asked that answered
+	asked := make(chan struct{})
 	server := func() {
-		asked++
-		go func() {
-			sent := Now()
-			answers <- answer{sent, c.askServer(actx, t.server)}
-		}()
+		defer close(asked)
+		if t.server == "" {
+			return
+		}
+		sent := Now()
+		if c.askServer(actx, t.server) == nil {
+			second = sent
+			cancel() // no need to wait for the agent
+		}
 	}
-	if t.apiURL != "" {
-		asked++
-		go func() {
-			revision := t.revision
-			if t.mute {
-				revision = 0
-			}
-			sent, err := c.askAgent(actx, t.apiURL, revision)
-			answers <- answer{sent, err}
-		}()
-	} else {
+	patience := time.AfterFunc(bound/2, server)
+	revision := t.revision
+	if t.mute {
+		revision = 0
+	}
+	sent, err := c.askAgent(actx, t.apiURL, revision)
+	unasked := patience.Stop()
+	if err == nil {
+		return sent, true
+	}
+	if unasked {
 		server()
 	}
-	patience := time.NewTimer(bound / 2)
-	defer patience.Stop()
-	serverAsked := t.apiURL == "" || t.server == ""
-	for asked > 0 {
-		select {
-		case got := <-answers:
-			asked--
-			if got.err == nil {
-				return got.sent, true
-			}
-		case <-patience.C:
-		}
-		if !serverAsked {
-			serverAsked = true
-			server()
-		}
-	}
-	return 0, false
+	<-asked
+	return second, second != 0
 }
 
 // noteContact takes up what a question came to, and wakes the loop when the leader was lost or found.

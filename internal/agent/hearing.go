@@ -41,6 +41,7 @@ func (a *Agent) Pulse(from string, revision int64, heard election.Instant) {
 	h.at[name] = max(h.at[name], heard)
 	h.mu.Unlock()
 	a.refreshLeaderUntil()
+	a.keeper.pace.heard(a.keeper)
 }
 
 func hasVoter(set election.VoterSet, name string) bool {

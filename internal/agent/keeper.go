@@ -49,6 +49,7 @@ type keeper struct {
 	// by a change of the lease: done at once, the fencer would get the deadline of another lease.
 	turn sync.Mutex
 
+	pace pace
 	kick chan struct{}
 	// settled is closed when it is known whether the fencer's token is still a title.
 	settled chan struct{}

@@ -131,7 +131,7 @@ func (a *Agent) examine(ctx context.Context, prev election.Local) (l election.Lo
 		l.Server = election.ServerDown
 	}
 	if l.Data == election.DataCluster {
-		l.DataID, _ = a.pg.DataID() // without one this copy has no vote
+		l.DataID, _ = a.pg.DataIDUnder(pid) // without one this copy has no vote
 	}
 	if l.Data == election.DataCluster && !answering {
 		a.examineFiles(prev, &l)

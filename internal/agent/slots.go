@@ -17,10 +17,7 @@ const slotTend = time.Minute
 
 // setSlots makes the slots of the members that stream from here.
 func (a *Agent) setSlots(ctx context.Context, members []string) error {
-	want := make([]postgres.WantSlot, 0, len(members))
-	for _, m := range members {
-		want = append(want, postgres.WantSlot{Name: conf.SlotName(m)})
-	}
+	want := wantSlots(members)
 	changes, err := a.pg.SetSlots(ctx, want, a.keepSlot)
 	if err != nil {
 		return fmt.Errorf("set replication slots: %w", err)
@@ -30,6 +27,14 @@ func (a *Agent) setSlots(ctx context.Context, members []string) error {
 	}
 	a.lookNow()
 	return nil
+}
+
+func wantSlots(members []string) []postgres.WantSlot {
+	want := make([]postgres.WantSlot, 0, len(members))
+	for _, m := range members {
+		want = append(want, postgres.WantSlot{Name: conf.SlotName(m)})
+	}
+	return want
 }
 
 // prepareSlots makes the slots of all other members before this one leads: of a synchronous leader's
@@ -94,6 +99,11 @@ func (a *Agent) tendSlots(ctx context.Context, v election.View) {
 		if !standby && v.Own.Held() || m.Tags.ReplicateFrom == v.Self.Name {
 			members = append(members, m.Name)
 		}
+	}
+	var slots []postgres.Slot
+	a.facts.with(func(f *facts) { slots = f.obs.Slots })
+	if postgres.SlotsFit(slots, wantSlots(members), a.keepSlot) {
+		return // nobody need connect for that
 	}
 	a.once(ctx, "tend slots", storeCall, func(ctx context.Context) error { return a.setSlots(ctx, members) })
 }

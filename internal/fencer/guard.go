@@ -8,28 +8,36 @@ import (
 	"time"
 )
 
-const guardEvery = time.Second
+// How often the guard looks when nothing tells it to. An idle fencer should wake as seldom as it can.
+const (
+	guardEvery = time.Second
+	// guardWatched is for a server whose pg_control is watched: the look is a second line behind the
+	// events.
+	guardWatched = 5 * time.Second
+	// guardAway is for when there is nothing to see: no server, or a token. The end of either state wakes
+	// the guard.
+	guardAway = time.Minute
+)
 
 // guard watches a server that runs without a token: if it becomes writable (a promotion by hand, a
 // recovery target with action promote, a plain start after a promotion that crashed), it is killed
 // after a short grace (safety review, hole 14). It reads the disk, so it has a goroutine of its own.
 func (s *server) guard(ctx context.Context) {
-	var events *controlEvents
-	defer func() {
-		if events != nil {
-			events.close()
-		}
-	}()
+	var w controlWatch
+	defer w.end()
 	for {
-		changed, running := s.controlWatch(&events)
-		wait := guardEvery
-		if running {
-			wait = s.guardOnce()
+		s.mu.Lock()
+		r := s.srv
+		s.mu.Unlock()
+		w.follow(r, s.opts.DataDir)
+		wait := guardAway
+		if r != nil {
+			wait = s.guardOnce(w.works())
 		}
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
-		case <-changed:
+		case <-w.changed():
 		case <-s.wake:
 		case <-ctx.Done():
 			timer.Stop()
@@ -40,26 +48,54 @@ func (s *server) guard(ctx context.Context) {
 	}
 }
 
-// controlWatch keeps the inotify watch as long as a server runs.
-func (s *server) controlWatch(events **controlEvents) (<-chan struct{}, bool) {
-	s.mu.Lock()
-	running := s.srv != nil
-	s.mu.Unlock()
-	if !running {
-		if *events != nil {
-			(*events).close()
-			*events = nil
-		}
-		return nil, false
+// controlWatch keeps the inotify watch as long as one and the same server runs: the next one may run on
+// another directory of the same name.
+type controlWatch struct {
+	of     *running
+	events *controlEvents
+}
+
+// follow makes the watch that of the server at hand. Where there is none to be had, the looks every
+// guardEvery remain.
+func (w *controlWatch) follow(r *running, dataDir string) {
+	if w.of == r && (r == nil || w.works()) {
+		return
 	}
-	if *events == nil {
-		e, err := watchControl(s.opts.DataDir)
-		if err != nil {
-			return nil, true // the tick of guardEvery remains
-		}
-		*events = e
+	w.end()
+	w.of = r
+	if r == nil {
+		return
 	}
-	return (*events).changed, true
+	if e, err := watchControl(dataDir); err == nil {
+		w.events = e
+	}
+}
+
+// works says that a change of the file will be reported.
+func (w *controlWatch) works() bool {
+	if w.events == nil {
+		return false
+	}
+	select {
+	case <-w.events.done:
+		return false
+	default:
+		return true
+	}
+}
+
+func (w *controlWatch) changed() <-chan struct{} {
+	if w.events == nil {
+		return nil
+	}
+	return w.events.changed
+}
+
+func (w *controlWatch) end() {
+	if w.events != nil {
+		w.events.close()
+		w.events = nil
+	}
 }
 
 func (s *server) wakeGuard() {
@@ -69,24 +105,33 @@ func (s *server) wakeGuard() {
 	}
 }
 
-// guardOnce looks once and returns when to look again.
-func (s *server) guardOnce() time.Duration {
+// guardOnce looks once and returns when to look again. watched: a change of pg_control will be told.
+func (s *server) guardOnce(watched bool) time.Duration {
 	s.mu.Lock()
 	r := s.srv
-	unarmed := r != nil && s.sh.state() == stateIdle && !s.watch.busy()
+	state, busy := s.sh.state(), s.watch.busy()
+	unarmed := r != nil && state == stateIdle && !busy
 	if r != nil && !unarmed {
 		r.writableSince, r.observed = 0, false
 	}
 	s.mu.Unlock()
-	if !unarmed {
-		return guardEvery
+	switch {
+	case unarmed:
+	case state == stateArmed && !busy:
+		return guardAway
+	default:
+		return guardEvery // the server is being killed
 	}
 	c, err := readControl(s.opts.DataDir)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		s.log.Warn("cannot tell whether the server is writable", slog.String("error", err.Error()))
 	}
 	writable := err == nil && c.writableSince(r.control, r.since)
-	return s.judge(r, writable)
+	wait := s.judge(r, writable)
+	if watched && err == nil && !writable {
+		wait = guardWatched
+	}
+	return wait
 }
 
 // judge decides about a server without a token.

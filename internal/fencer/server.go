@@ -328,8 +328,8 @@ func (s *server) loop(ctx context.Context) {
 	}
 	defer signal.Stop(signals)
 	s.reap.reap()
-	idle := time.NewTicker(min(time.Second, s.opts.IdleExit))
-	defer idle.Stop()
+	look := time.NewTimer(s.lookAfter())
+	defer look.Stop()
 	for {
 		select {
 		case n := <-s.watch.notes:
@@ -343,37 +343,19 @@ func (s *server) loop(ctx context.Context) {
 			default:
 				s.log.Info("signal ignored", slog.String("signal", sig.String()))
 			}
-		case <-idle.C:
+		case <-look.C:
 			s.removeStaleGroups()
 			if !s.inits && s.idleFor() > s.opts.IdleExit {
 				s.log.Info("fencer is idle and exits")
 				return
 			}
+			look.Reset(s.lookAfter())
 		case <-s.quit:
 			return
 		case <-ctx.Done():
 			return
 		}
 	}
-}
-
-// idle says that nobody needs this process.
-func (s *server) idle() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.agent == nil && s.srv == nil && !s.d.Armed && !s.watch.busy()
-}
-
-func (s *server) idleFor() time.Duration {
-	if !s.idle() {
-		s.mu.Lock()
-		s.idleSince = Now()
-		s.mu.Unlock()
-		return 0
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return Now() - s.idleSince
 }
 
 // handle takes one note of the deadline thread.

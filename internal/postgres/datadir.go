@@ -96,28 +96,41 @@ func (s *Server) DataDir() (DataDirState, error) {
 	if err != nil {
 		return DataUnreadable, err
 	}
+	if err := s.missingFile(); err != nil {
+		return s.incomplete(mark, err)
+	}
+	if mark != nil {
+		return DataPartial, nil
+	}
+	return DataCluster, nil
+}
+
+// missingFile looks for what every cluster has.
+func (s *Server) missingFile() error {
+	for _, needed := range []string{"PG_VERSION", "global/pg_control", "base", "pg_wal"} {
+		if _, err := os.Stat(s.inData(needed)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// incomplete says what a directory is in which something is missing, or could not be looked at.
+func (s *Server) incomplete(mark *Mark, missing error) (DataDirState, error) {
 	entries, err := os.ReadDir(s.opt.DataDir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return DataMissing, nil
 	case err != nil:
 		return DataUnreadable, fmt.Errorf("data directory: %w", err)
-	}
-	if !holdsAnything(entries) {
+	case !holdsAnything(entries):
 		return DataEmpty, nil
-	}
-	if mark != nil {
+	case mark != nil:
 		return DataPartial, nil
+	case errors.Is(missing, fs.ErrNotExist):
+		return DataForeign, nil
 	}
-	for _, needed := range []string{"PG_VERSION", "global/pg_control", "base", "pg_wal"} {
-		switch _, err := os.Stat(s.inData(needed)); {
-		case errors.Is(err, fs.ErrNotExist):
-			return DataForeign, nil
-		case err != nil:
-			return DataUnreadable, fmt.Errorf("data directory: %w", err)
-		}
-	}
-	return DataCluster, nil
+	return DataUnreadable, fmt.Errorf("data directory: %w", missing)
 }
 
 // holdsAnything says whether there is more than what an empty file system comes with.

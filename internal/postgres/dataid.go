@@ -51,21 +51,27 @@ type fileBirth struct {
 // DataID is the identity of this copy of the data: random, kept through restarts of agent, server
 // and machine, and another one after a clone, a rewind, a move, or when somebody else put other
 // data in the place. It is created if there is none. ErrDataDir unless the directory is a complete cluster.
-func (s *Server) DataID() (string, error) {
+func (s *Server) DataID() (string, error) { return s.DataIDUnder(0) }
+
+// DataIDUnder is DataID while a postmaster runs on the directory: its process id, or zero for none. What
+// cannot change while that very process runs is not looked at again, so that an idle agent stays cheap:
+// a server that runs has a complete directory, and since it works in it, the file system cannot be
+// exchanged for one on another disk.
+func (s *Server) DataIDUnder(postmaster int) (string, error) {
 	s.idMu.Lock()
 	defer s.idMu.Unlock()
-	st, err := s.DataDir()
-	if err != nil {
-		return "", fmt.Errorf("data identity: %w", err)
+	if postmaster == 0 || postmaster != s.idDisk.postmaster {
+		s.idDisk = knownDisk{}
 	}
-	if st != DataCluster {
-		return "", fmt.Errorf("data identity: %w: it is %s", ErrDataDir, st)
+	if err := s.requireCluster(postmaster); err != nil {
+		return "", fmt.Errorf("data identity: %w", err)
 	}
 	c, err := s.Control()
 	if err != nil {
 		return "", fmt.Errorf("data identity: %w", err)
 	}
 	known, why := s.knownIdentity(c)
+	s.idDisk.postmaster = postmaster
 	if why != "" {
 		return s.newIdentity(c, why)
 	}
@@ -77,6 +83,37 @@ func (s *Server) DataID() (string, error) {
 		return "", fmt.Errorf("data identity: %w", err)
 	}
 	return known.ID, nil
+}
+
+// requireCluster refuses unless the directory is a complete cluster with no operation under way.
+func (s *Server) requireCluster(postmaster int) error {
+	if postmaster != 0 && s.idDisk.postmaster == postmaster {
+		mark, err := s.Unfinished()
+		if err == nil && mark != nil {
+			err = fmt.Errorf("%w: it is %s", ErrDataDir, DataPartial)
+		}
+		return err
+	}
+	st, err := s.DataDir()
+	if err == nil && st != DataCluster {
+		err = fmt.Errorf("%w: it is %s", ErrDataDir, st)
+	}
+	return err
+}
+
+// knownDisk is the name of a file system's disk, while the process lives that keeps it mounted.
+type knownDisk struct {
+	postmaster   int
+	major, minor uint32
+	name         string
+	known        bool
+}
+
+func (k *knownDisk) of(major, minor uint32) string {
+	if !k.known || k.major != major || k.minor != minor {
+		k.major, k.minor, k.name, k.known = major, minor, diskName(sysBlock, major, minor), true
+	}
+	return k.name
 }
 
 // knownIdentity reads the identity, or says why there is none for what lies in the data directory.
@@ -99,7 +136,7 @@ func (s *Server) knownIdentity(c ControlData) (id dataIdentity, why string) {
 	if strings.TrimSpace(string(text)) != id.ID {
 		return id, "the data directory has the marker of another copy"
 	}
-	birth, disk, err := markerBirth(s.inData(dataIDMarker))
+	birth, disk, err := s.markerBirth()
 	switch {
 	case err != nil:
 		return id, "the marker cannot be looked at"
@@ -129,7 +166,7 @@ func (s *Server) newIdentity(c ControlData, why string) (string, error) {
 		return fail(err)
 	}
 	var err error
-	if id.Marker, id.Disk, err = markerBirth(marker); err != nil {
+	if id.Marker, id.Disk, err = s.markerBirth(); err != nil {
 		return fail(err)
 	}
 	if err := s.writeIdentity(id); err != nil {
@@ -153,7 +190,8 @@ func (s *Server) dropDataID() error {
 }
 
 // markerBirth looks at the marker file and at the disk below it.
-func markerBirth(path string) (fileBirth, string, error) {
+func (s *Server) markerBirth() (fileBirth, string, error) {
+	path := s.inData(dataIDMarker)
 	var st unix.Statx_t
 	if err := unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_INO|unix.STATX_BTIME, &st); err != nil {
 		return fileBirth{}, "", fmt.Errorf("%s: %w", path, err)
@@ -162,7 +200,7 @@ func markerBirth(path string) (fileBirth, string, error) {
 	if st.Mask&unix.STATX_BTIME != 0 {
 		out.Birth = st.Btime.Sec*1e9 + int64(st.Btime.Nsec)
 	}
-	return out, diskName(sysBlock, st.Dev_major, st.Dev_minor), nil
+	return out, s.idDisk.of(st.Dev_major, st.Dev_minor), nil
 }
 
 // diskName is what the kernel knows a disk by beyond a restart: a volume that was restored from a

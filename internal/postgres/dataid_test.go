@@ -142,6 +142,36 @@ func TestDataIDIsForgottenBeforeAnythingElseIsWritten(t *testing.T) {
 	}
 }
 
+// While one server runs its disk is not asked for again, and an operation that began still counts.
+func TestWhatARunningServerHoldsIsNotLookedAtAgain(t *testing.T) {
+	t.Parallel()
+	n := newPrimary(t, "n")
+	id := n.dataID()
+	under := func(postmaster int) {
+		t.Helper()
+		if got, err := n.DataIDUnder(postmaster); got != id || err != nil {
+			t.Fatalf("under %d: %q, %v; want %q", postmaster, got, err, id)
+		}
+	}
+	under(42)
+	if !n.idDisk.known || n.idDisk.postmaster != 42 {
+		t.Fatalf("under a server that runs: %+v", n.idDisk)
+	}
+	n.idDisk.name = "another" // a disk that was exchanged, as it was known under the server before
+	under(43)
+	under(0)
+	if n.idDisk.postmaster != 0 {
+		t.Fatalf("without a server: %+v", n.idDisk)
+	}
+	under(43)
+	if err := n.begin("rewind", "b"); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := n.DataIDUnder(43); !errors.Is(err, ErrDataDir) {
+		t.Fatalf("while an operation is under way: %q, %v", got, err)
+	}
+}
+
 func TestADiskIsKnownByTheNameThatItKeeps(t *testing.T) {
 	root := t.TempDir()
 	makeFiles(t, root, "devices/vda/wwid", "devices/vda/vda1/partition", "devices/dm-0/dm/uuid", "devices/ram/x")

@@ -80,7 +80,9 @@ type Server struct {
 	// files is held by whoever changes the configuration files, from reading them to the last write.
 	files sync.Mutex
 	idMu  sync.Mutex // for the data identity
-	sync  syncKnown
+	// idDisk is what is known of the disk for as long as the postmaster lives that it was asked under.
+	idDisk knownDisk
+	sync   syncKnown
 
 	mu      sync.Mutex
 	cmdline map[string]string // command line settings of the last WriteConfig (row C-190)

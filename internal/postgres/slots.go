@@ -62,7 +62,7 @@ func (s *Server) SetSlots(ctx context.Context, want []WantSlot, keep func(Slot) 
 		if slices.ContainsFunc(want, func(w WantSlot) bool { return w.Name == name }) {
 			continue
 		}
-		if sl.Active || sl.Temporary || sl.Failover || sl.Synced || keep != nil && keep(*sl) {
+		if sl.spared(keep) {
 			done.Kept = append(done.Kept, name)
 			continue
 		}
@@ -77,10 +77,32 @@ func (s *Server) SetSlots(ctx context.Context, want []WantSlot, keep func(Slot) 
 	return done, errors.Join(errs...)
 }
 
+// spared says that a slot stays although nobody wants it.
+func (sl Slot) spared(keep func(Slot) bool) bool {
+	return sl.Active || sl.Temporary || sl.Failover || sl.Synced || keep != nil && keep(sl)
+}
+
+// broken says that a slot which is wanted must be made anew (row H-110).
+func (w WantSlot) broken(have Slot) bool {
+	return !have.Active && (!have.Physical || have.RestartLSN == 0 || have.WALStatus == "lost" || w.Idle && have.HasXmin)
+}
+
+// SlotsFit says that SetSlots would change nothing about the slots of an Observation.
+func SlotsFit(have []Slot, want []WantSlot, keep func(Slot) bool) bool {
+	for _, w := range want {
+		i := slices.IndexFunc(have, func(sl Slot) bool { return sl.Name == w.Name })
+		if i < 0 || w.broken(have[i]) || w.AdvanceTo != 0 && !have[i].Active && have[i].RestartLSN < w.AdvanceTo {
+			return false
+		}
+	}
+	return !slices.ContainsFunc(have, func(sl Slot) bool {
+		return !slices.ContainsFunc(want, func(w WantSlot) bool { return w.Name == sl.Name }) && !sl.spared(keep)
+	})
+}
+
 // setSlot makes one slot what is wanted.
 func setSlot(ctx context.Context, conn *pgx.Conn, w WantSlot, have *Slot, done *SlotChanges) error {
-	broken := have != nil && !have.Active && (!have.Physical || have.RestartLSN == 0 || have.WALStatus == "lost" || w.Idle && have.HasXmin)
-	if broken {
+	if have != nil && w.broken(*have) {
 		if err := dropSlot(ctx, conn, w.Name); err != nil {
 			return fmt.Errorf("drop: %w", err)
 		}

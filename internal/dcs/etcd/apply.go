@@ -138,6 +138,7 @@ func write[T any](ctx context.Context, s *Store, repeatable bool, call func(cont
 				timer.Reset(delay)
 			}
 		case <-timer.C:
+			s.doubt(order[len(w.asked)-1])
 			if w.negative != nil {
 				cancel()
 				return zero, w.cutShort(errors.New("one endpoint refused, and another does not answer"))

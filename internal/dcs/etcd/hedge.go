@@ -80,6 +80,7 @@ func hedgeRound[T any](ctx context.Context, s *Store, order []*endpoint, call fu
 			}
 			last, next = err, true
 		case <-timer.C:
+			s.doubt(order[asked-1])
 			next = true
 		case <-ctx.Done():
 			if open == asked {

@@ -168,6 +168,34 @@ func TestAWatchLeavesASilentEndpoint(t *testing.T) {
 	}
 }
 
+// Between two probes it is the other requests that show that the watch's server is gone.
+func TestAWatchLeavesAnEndpointThatIsSilentToOthers(t *testing.T) {
+	th := startThree(t)
+	other := th.store(t, func(o *etcd.Options) { o.Endpoints = o.Endpoints[1:] })
+	s := th.store(t, func(o *etcd.Options) { o.WatchProbe, o.WatchSilence = time.Hour, 200*time.Millisecond })
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	updates := s.Watch(ctx)
+	<-updates
+	if _, err := other.Apply(ctx, dcs.PutConfig([]byte("before"))); err != nil {
+		t.Fatal(err)
+	}
+	<-updates // the stream stands
+	th.proxies[0].set(hanging)
+	if _, err := other.Apply(ctx, dcs.PutConfig([]byte("after"))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Prove(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for u := range updates {
+		if kv, _ := u.Snapshot.Get(dcs.KeyConfig); string(kv.Value) == "after" {
+			return
+		}
+	}
+	t.Fatal("the watch ended without the change")
+}
+
 func TestAFrozenServerIsLeftBehind(t *testing.T) {
 	th := startThree(t)
 	s := th.store(t, nil)

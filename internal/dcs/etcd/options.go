@@ -40,7 +40,8 @@ type Options struct {
 	// HedgeDelay is how long an endpoint may take before another one is asked too. Default 100 ms.
 	HedgeDelay time.Duration
 	// WatchProbe is how long a watch may be silent before its endpoint is asked whether it still
-	// lives, WatchSilence how long that answer may take. Defaults 3 s and 1 s.
+	// lives, WatchSilence how long that answer may take. Defaults 10 s and 1 s. It is asked at once
+	// when another request to that endpoint is slow, and an agent's lease makes requests all the time.
 	WatchProbe, WatchSilence time.Duration
 	// Dial opens connections. Default: TCP.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
@@ -83,7 +84,7 @@ func (o *Options) setDefaults() {
 	}{
 		{&o.RequestTimeout, 3 * time.Second},
 		{&o.HedgeDelay, 100 * time.Millisecond},
-		{&o.WatchProbe, 3 * time.Second},
+		{&o.WatchProbe, 10 * time.Second},
 		{&o.WatchSilence, time.Second},
 	} {
 		if *d.value <= 0 {

@@ -32,6 +32,7 @@ type Store struct {
 	term       uint64
 	discovered time.Time // when endpoints were last looked up
 	looking    bool
+	following  map[*watcher]*endpoint // where each watch has its stream
 }
 
 var _ dcs.Store = (*Store)(nil)
@@ -141,7 +142,52 @@ func (s *Store) demote(e *endpoint) {
 	s.toEndLocked(e)
 }
 
+// doubt has the watches on an endpoint probe it now: it is slow to answer something else.
+func (s *Store) doubt(e *endpoint) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.doubtLocked(e)
+}
+
+func (s *Store) doubtLocked(e *endpoint) {
+	for w, on := range s.following {
+		if on != e {
+			continue
+		}
+		select {
+		case w.doubts <- struct{}{}:
+		default: // it is about to
+		}
+	}
+}
+
+// probeAfter is how long a watch on an endpoint may be silent. Where requests go elsewhere, none of them
+// would be slow if it died.
+func (s *Store) probeAfter(e *endpoint) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.order) > 0 && s.order[0] == e {
+		return s.opts.WatchProbe
+	}
+	return min(s.opts.WatchProbe, probeUnasked)
+}
+
+// follows notes where a watch has its stream; nil: nowhere.
+func (s *Store) follows(w *watcher, e *endpoint) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e == nil {
+		delete(s.following, w)
+		return
+	}
+	if s.following == nil {
+		s.following = make(map[*watcher]*endpoint)
+	}
+	s.following[w] = e
+}
+
 func (s *Store) toEndLocked(e *endpoint) {
+	s.doubtLocked(e)
 	if i := slices.Index(s.order, e); i >= 0 {
 		s.order = append(slices.Delete(s.order, i, i+1), e)
 	}

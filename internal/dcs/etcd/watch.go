@@ -22,6 +22,9 @@ const (
 	mendAtMost  = time.Second
 )
 
+// probeUnasked is how long a watch may be silent on an endpoint that is asked nothing else.
+const probeUnasked = 3 * time.Second
+
 // errWatchSilent ends a stream whose server does not answer.
 var errWatchSilent = errors.New("the watch's server does not answer")
 
@@ -35,7 +38,7 @@ func (s *Store) Watch(ctx context.Context) <-chan dcs.Update {
 	out := make(chan dcs.Update)
 	if !s.spawn(ctx, func(ctx context.Context) {
 		defer close(out)
-		w := &watcher{s: s, out: out}
+		w := &watcher{s: s, out: out, doubts: make(chan struct{}, 1)}
 		w.run(ctx)
 	}) {
 		close(out)
@@ -45,8 +48,9 @@ func (s *Store) Watch(ctx context.Context) <-chan dcs.Update {
 
 // watcher is one watch. One goroutine owns it.
 type watcher struct {
-	s   *Store
-	out chan<- dcs.Update
+	s      *Store
+	out    chan<- dcs.Update
+	doubts chan struct{} // the stream's endpoint is slow to answer something else
 
 	// state is what the events say, contiguous up to revision. It is nil before the first list.
 	state     map[string]dcs.KV
@@ -227,10 +231,20 @@ func (w *watcher) follow(ctx context.Context, e *endpoint) error {
 		failed <- err
 	}()
 	defer func() { cancel(); <-ended }()
+	w.s.follows(w, e)
+	defer w.s.follows(w, nil)
 
 	timer := time.NewTimer(w.s.opts.WatchSilence) // for the stream's first sign of life
 	defer timer.Stop()
 	probing := true
+	probe := func() {
+		probing = true
+		select {
+		case probes <- struct{}{}:
+		default: // an earlier one could not be sent yet
+		}
+		timer.Reset(w.s.opts.WatchSilence)
+	}
 	for {
 		out, u := w.offer()
 		select {
@@ -243,17 +257,16 @@ func (w *watcher) follow(ctx context.Context, e *endpoint) error {
 				return err
 			}
 			probing = false
-			timer.Reset(w.s.opts.WatchProbe)
+			timer.Reset(w.s.probeAfter(e))
 		case <-timer.C:
 			if probing {
 				return errWatchSilent
 			}
-			probing = true
-			select {
-			case probes <- struct{}{}:
-			default: // an earlier one could not be sent yet
+			probe()
+		case <-w.doubts:
+			if !probing {
+				probe()
 			}
-			timer.Reset(w.s.opts.WatchSilence)
 		case out <- u:
 			w.pending = nil
 		}

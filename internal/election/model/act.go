@@ -290,6 +290,9 @@ func (w *world) exclude(a, b *transaction) bool {
 // adopt takes up a key that hangs on the own lease, after a proof of its own.
 func (w *world) adopt(s *State, i int, rev revision) {
 	m, l := &s.m[i], w.content(s.store).leader
+	if w.cfg.Bug == BugStaleLease && int(l.name) == i+1 {
+		l.lease = m.lease // by value
+	}
 	if l.rev != rev || l.lease != m.lease || m.lease == 0 || !s.leaseAlive(l.lease) {
 		return
 	}

@@ -120,7 +120,7 @@ func (w *world) checkWriters(s *State) violation {
 			return violUnarmed
 		}
 		if m.tok.armed != 0 && m.tok.rev == c.leader.rev && m.tok.rev != 0 && !w.cfg.Failsafe &&
-			m.tok.lease == c.leader.lease && s.leases[m.tok.lease.member()].age[m.tok.lease.generation()] > m.tok.age && !w.cfg.ClockStops {
+			s.leases[c.leader.lease.member()].age[c.leader.lease.generation()] > m.tok.age && !w.cfg.ClockStops {
 			return violFence
 		}
 		if m.agentUp() && m.own.rev != 0 && m.own.age == fresh && m.tok.armed != 0 && m.server == serverPrimary &&

@@ -167,7 +167,7 @@ func (w *world) expire(s *State, l leaseID) {
 // provable says that a round of proof would confirm the title now.
 func (w *world) provable(s *State, i int) bool {
 	m, l := &s.m[i], w.content(s.store).leader
-	return l.rev == m.own.rev && l.lease == m.own.lease || w.cfg.Bug == BugKeepAliveAlone
+	return l.rev == m.own.rev && (l.lease == m.own.lease || w.cfg.Bug == BugStaleLease) || w.cfg.Bug == BugKeepAliveAlone
 }
 
 // mayRenew says that a round of proof can be begun.

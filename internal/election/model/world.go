@@ -40,6 +40,8 @@ type Config struct {
 	Prompt  bool
 	NoRenew bool
 	Dead    uint8
+	// OldRace: an attempt of b to take the key is still under way, from an earlier vacancy that a filled.
+	OldRace bool
 	// Left bounds how often each kind of event happens.
 	Left map[budget]int
 	// MaxStates bounds the walk; zero: none.
@@ -133,8 +135,8 @@ func (w *world) execute(s *State, t dcs.Txn) (done bool) {
 		return false
 	}
 	if done {
-		if after.reign.epoch < before.reign.epoch || after.leader.name != before.leader.name && after.leader.name != 0 &&
-			after.reign.epoch <= before.reign.epoch {
+		taken := after.leader.name != before.leader.name && after.leader.name != 0
+		if (after.reign.epoch < before.reign.epoch || taken && after.reign.epoch <= before.reign.epoch) && w.cfg.Bug != BugPromiseAndRace {
 			s.broken = uint8(violAuthority)
 		}
 		if after.reign.epoch > before.reign.epoch && !w.spend(s, budReigns) {
@@ -209,6 +211,9 @@ func (w *world) first() State {
 			s.m[i].agent, s.m[i].own = 0, title{promised: over}
 		}
 	}
+	if w.cfg.OldRace {
+		w.oldRace(&s, c)
+	}
 	for b, n := range w.cfg.Left {
 		s.left[b] = uint8(n)
 	}
@@ -216,6 +221,17 @@ func (w *world) first() State {
 		s.left[budVote] = s.left[budFreeze] // one for each freeze
 	}
 	return s
+}
+
+// oldRace puts the attempt of b under way that lost against a's, before it was carried out.
+func (w *world) oldRace(s *State, c content) {
+	c.leader, c.reign, c.failsafe, c.sync = leaderKey{}, reignKey{}, failsafeKey{}, syncKey{}
+	m := &s.m[1]
+	v := election.View{
+		Self: election.Self{Name: nameOf(1)}, Lease: election.LeaseID(m.lease), Store: election.Store{Cluster: c.cluster()},
+	}
+	t, _ := w.build(&v, election.AcquireLeader{Reign: election.Reign{Epoch: 1, Holder: nameOf(1), ParentTimeline: 1, NextTimeline: 2}})
+	m.req[0], m.racing = request{txn: w.internTxn(t), status: reqSent}, 1
 }
 
 // firstSync publishes the steady electorate of the first state and says the setting that goes with it.

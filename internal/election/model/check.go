@@ -143,10 +143,11 @@ func (w *world) checkWriters(s *State) violation {
 }
 
 // checkTxn looks at a transaction right before the store carries it out, if its conditions hold.
-func (w *world) checkTxn(s *State, t *transaction) {
-	if _, done, fits := w.content(s.store).apply(t.txn); !done || !fits || s.broken != 0 {
+func (w *world) checkTxn(s *State, id ref) {
+	if a := w.try(s.store, id); !a.done || !a.fits || s.broken != 0 {
 		return
 	}
+	t := w.txn(id)
 	m := &s.m[t.owner]
 	switch t.kind {
 	case txnRelease, txnHandOver:

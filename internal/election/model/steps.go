@@ -113,6 +113,7 @@ func (x *walk) do(kind stepKind, who, arg int, change func(*State) bool) {
 	}
 	x.w.acks(&x.next)
 	x.w.tidy(&x.next)
+	x.w.reduce(&x.next)
 	x.emit(step{kind, uint8(who), uint8(arg)}, &x.next)
 }
 
@@ -134,7 +135,7 @@ func (x *walk) agentSteps(i int) {
 	}
 	for _, sight := range w.sights(x.s, i) {
 		x.do(stDecide, i, int(sight), func(s *State) bool { return w.decide(s, i, sight) })
-		if m.snap != x.s.store {
+		if w.stale(x.s, i) {
 			x.do(stRefresh, i, int(sight), func(s *State) bool {
 				w.refresh(s, i)
 				w.decide(s, i, sight)
@@ -143,7 +144,7 @@ func (x *walk) agentSteps(i int) {
 		}
 		x.answerSteps(i, sight)
 	}
-	if m.snap != x.s.store {
+	if w.stale(x.s, i) {
 		x.do(stSee, i, 0, func(s *State) bool {
 			w.refresh(s, i)
 			return w.actsAtOnce(s, i)
@@ -321,7 +322,7 @@ func (x *walk) serverSteps(i int) {
 	}
 	switch m.server {
 	case serverStandby:
-		if x.s.streams(i) && (m.recv != m.conn || m.wal.n < x.s.m[m.recv-1].wal.n) {
+		if x.s.streams(i) && (m.recv != m.conn && x.w.askable(x.s) || m.wal.n < x.s.m[m.recv-1].wal.n) {
 			x.do(stReplicate, i, 0, func(s *State) bool { return w.replicate(s, i) })
 		}
 		if x.s.left[budArchive] > 0 && m.up != 0 && m.frz.restoreOff == 0 {

@@ -44,6 +44,8 @@ type Config struct {
 	OldRace bool
 	// Left bounds how often each kind of event happens.
 	Left map[budget]int
+	// Full: nothing of what makes a world smaller (reduce.go) is done.
+	Full bool
 	// MaxStates bounds the walk; zero: none.
 	MaxStates int
 	Bug       Bug
@@ -59,6 +61,9 @@ type world struct {
 	txns     []transaction
 	txnIDs   map[string]int
 	plans    map[viewKey]*planned
+	tries    map[[2]ref]applied
+	voids    map[[2]ref]bool
+	views    map[glance]ref
 	syncs    []election.SyncState
 	// decides counts calls of the real Decide, rules those of each rule's plans.
 	decides int
@@ -69,7 +74,7 @@ type world struct {
 func newWorld(cfg Config) *world {
 	return &world{
 		cfg: cfg, n: cfg.Members, margin: election.MarginFloor(worldTTL),
-		known: map[content]int{}, txnIDs: map[string]int{}, plans: map[viewKey]*planned{},
+		known: map[content]int{}, txnIDs: map[string]int{}, plans: map[viewKey]*planned{}, tries: map[[2]ref]applied{}, voids: map[[2]ref]bool{}, views: map[glance]ref{},
 		contents: make([]content, 1), txns: make([]transaction, 1),
 		rules: map[election.RuleID]int{}, clipped: map[string]int{},
 	}
@@ -120,21 +125,47 @@ func txnKey(t transaction) string {
 	return string(b)
 }
 
+// applied is what a transaction comes to on a content.
+type applied struct {
+	after      ref
+	done, fits bool
+}
+
+// try says what an interned transaction comes to: each is carried out once on each content.
+func (w *world) try(store, txn ref) applied {
+	k := [2]ref{store, txn}
+	a, ok := w.tries[k]
+	if !ok {
+		var c content
+		c, a.done, a.fits = w.content(store).apply(w.txn(txn).txn)
+		a.after = w.intern(c)
+		w.tries[k] = a
+	}
+	return a
+}
+
 // execute carries a transaction out on the store. done is the store's answer.
 func (w *world) execute(s *State, t dcs.Txn) (done bool) {
-	before := w.content(s.store)
+	var a applied
+	var c content
+	c, a.done, a.fits = w.content(s.store).apply(t)
+	a.after = w.intern(c)
+	return w.commit(s, t, a)
+}
+
+// commit makes what a transaction comes to the content of the store.
+func (w *world) commit(s *State, t dcs.Txn, a applied) (done bool) {
 	for _, op := range t.Then {
 		if op.Lease != 0 && !s.leaseAlive(leaseID(op.Lease)) {
 			return false
 		}
 	}
-	after, done, fits := before.apply(t)
-	if !fits {
+	if !a.fits {
 		w.clipped["revisions or sets"]++
 		s.broken = outOfBounds
 		return false
 	}
-	if done {
+	if before, after := w.content(s.store), w.content(a.after); a.done {
 		taken := after.leader.name != before.leader.name && after.leader.name != 0
 		if (after.reign.epoch < before.reign.epoch || taken && after.reign.epoch <= before.reign.epoch) && w.cfg.Bug != BugPromiseAndRace {
 			s.broken = uint8(violAuthority)
@@ -144,9 +175,9 @@ func (w *world) execute(s *State, t dcs.Txn) (done bool) {
 			s.broken = outOfBounds
 			return false
 		}
-		s.store = w.intern(after)
+		s.store = a.after
 	}
-	return done
+	return a.done
 }
 
 // keepSync gives a sync key that a hand-over writes a number; zero: it leaves the key.
@@ -204,7 +235,7 @@ func (w *world) first() State {
 	}
 	s.store = w.intern(c)
 	for i := range w.n {
-		s.m[i].snap = s.store
+		s.m[i].snap = w.shown(&s, i)
 	}
 	for i := range w.n {
 		if w.cfg.Dead&(1<<i) != 0 {

@@ -185,9 +185,14 @@ func (w *world) build(v *election.View, a election.Action) (transaction, bool) {
 
 // decide is one decision of a member and what it sets off.
 func (w *world) decide(s *State, i int, what sight) bool {
-	w.seeing(s, i, what)
-	p := w.plan(w.key(s, i))
-	w.seeing(s, i, sightGood)
+	return w.carry(s, i, w.sees(s, i, what))
+}
+
+// acts says that anything follows from a plan, were it only that it is wrong.
+func (p *planned) acts() bool { return p.refused || len(p.effects) > 0 }
+
+// carry sets off what a member planned.
+func (w *world) carry(s *State, i int, p *planned) bool {
 	if p.refused {
 		s.broken = uint8(violRefused)
 		return true
@@ -290,6 +295,9 @@ func (w *world) exclude(a, b *transaction) bool {
 // adopt takes up a key that hangs on the own lease, after a proof of its own.
 func (w *world) adopt(s *State, i int, rev revision) {
 	m, l := &s.m[i], w.content(s.store).leader
+	if w.cfg.Bug == BugStaleLease && int(l.name) == i+1 {
+		l.lease = m.lease // by value
+	}
 	if l.rev != rev || l.lease != m.lease || m.lease == 0 || !s.leaseAlive(l.lease) {
 		return
 	}

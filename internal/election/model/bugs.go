@@ -3,6 +3,7 @@ package model
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/pgha/pgha/internal/dcs"
 	"github.com/pgha/pgha/internal/election"
@@ -89,6 +90,17 @@ const (
 	BugSettingsOverlap
 	// BugReleaseForgotten: a title that is dropped takes with it that its release is on its way (21).
 	BugReleaseForgotten
+	// BugPromiseRacing: a promise is given by a member whose own attempt to take the key may yet succeed (16).
+	BugPromiseRacing
+	// BugPromiseAndRace: and such an attempt does not compare the reign that it was decided in, either (16).
+	BugPromiseAndRace
+	// BugStaleLease: the key is handed to a lease that the candidate keeps alive no more, and the candidate
+	// takes it for its own by value, with the time of its new lease (17).
+	BugStaleLease
+	// BugTakesBack: a leader whose hand-over had an unknown outcome takes the key back by value (17).
+	BugTakesBack
+	// BugAlwaysDeaf: voters freeze against a leader that they hear. No state is wrong; the key never rests.
+	BugAlwaysDeaf
 	lastBug
 )
 
@@ -118,6 +130,19 @@ func (w *world) bendView(v *election.View) {
 		}
 	case BugOldBarrier:
 		v.Local.Sync.Copies = nil
+	case BugStaleLease:
+		if c.Leader.Name == v.Self.Name {
+			c.Leader.Lease = v.Lease
+		}
+		for n := range c.Members {
+			if o, ok := c.Offer(c.Members[n].Name); ok {
+				c.Members[n].Lease = o.Lease
+			}
+		}
+	case BugAlwaysDeaf:
+		if v.Contact.Silent == 0 {
+			v.Contact.HeardAt, v.Contact.Silent = worldNow-10*time.Second, 10
+		}
 	case BugTimeOnly:
 		v.Policy.Sync.TimeOnly = true
 	default: // elsewhere
@@ -164,8 +189,18 @@ func (w *world) bendWriteSync(p *election.Plan, n int, a election.WriteSync) {
 
 // bendTxn changes a transaction on its way to the store.
 func (w *world) bendTxn(t *transaction) {
-	if w.cfg.Bug != BugVotesNotCompared || t.kind != txnTakeOver {
+	var skip []string // prefixes of keys that are not compared
+	switch {
+	case w.cfg.Bug == BugVotesNotCompared && t.kind == txnTakeOver:
+		skip = []string{dcs.PrefixVote}
+	case w.cfg.Bug == BugPromiseAndRace && t.kind == txnAcquire:
+		skip = []string{dcs.KeyEpoch, dcs.KeySync, dcs.KeyFailsafe}
+	case w.cfg.Bug == BugStaleLease && t.kind == txnHandOver:
+		skip = []string{dcs.PrefixOffer}
+	default:
 		return
 	}
-	t.txn.If = slices.DeleteFunc(slices.Clone(t.txn.If), func(c dcs.Cmp) bool { return strings.HasPrefix(c.Key, dcs.PrefixVote) })
+	t.txn.If = slices.DeleteFunc(slices.Clone(t.txn.If), func(c dcs.Cmp) bool {
+		return slices.ContainsFunc(skip, func(p string) bool { return strings.HasPrefix(c.Key, p) })
+	})
 }

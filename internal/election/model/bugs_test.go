@@ -43,6 +43,9 @@ func bugCases() []bugCase {
 		{"B15 a deadline that nobody keeps", BugFencerDeaf, async(2, map[budget]int{budSilent: 1}), []violation{violEarlyAcquire, violTwoWriters}},
 		{"B16 a promise forgotten", BugPromiseForgotten, failsafe(2, map[budget]int{budAgentKill: 1, budRounds: 2, budSilent: 1}), []violation{violEarlyAcquire, violTwoWriters}},
 		{"B17 handed over before the candidate had everything", BugHandOverEarly, async(2, map[budget]int{budSwitchover: 1, budCommit: 1}), []violation{violHandOver}},
+		{"B16 a promise beside a race that compares nothing", BugPromiseAndRace, failsafe(2, map[budget]int{budRounds: 2}).but(func(c *Config) { c.OldRace, c.NoRenew = true, true }), []violation{violEarlyAcquire}},
+		{"B17 handed over to a lease that nobody renews", BugStaleLease, async(2, map[budget]int{budSwitchover: 1, budAgentKill: 1}), []violation{violFence}},
+		{"B17 taken back by value", BugTakesBack, async(2, map[budget]int{budSwitchover: 1, budUnknown: 1}).but(func(c *Config) { c.Tail = true }), []violation{violAuthority}},
 		{"B18 a winner that holds less", BugWinnerBehind, quorum(3, 1, oneTakeover), lost},
 		{"B19 the archive read too early", BugRestoreEarly, quorum(3, 1, map[budget]int{budCommit: 1, budFreeze: 2, budArchive: 1}).but(func(c *Config) { c.Dead, c.Prompt, c.Tail = 1, true, true }), []violation{violRestored}},
 		{"B20 the quorum by the configuration", BugQuorumByConfig, quorum(3, 1, oneTakeover), lost},
@@ -80,6 +83,20 @@ func TestDeliberateBugsAreFound(t *testing.T) {
 				t.Fatalf("found something else:\n%s", r.Story())
 			}
 		})
+	}
+}
+
+// An attempt to take the key holds for the reign that it was decided in, and for no later one. That alone keeps
+// it apart from promises: whoever leads on by promises has begun a reign since. Refusing to promise meanwhile
+// is a second line, which does without any argument about what a late request still compares.
+func TestAnOldRaceIsVoidWithoutTheRefusalToPromise(t *testing.T) {
+	c := failsafe(2, map[budget]int{budRounds: 2})
+	c.OldRace, c.NoRenew, c.Bug, c.MaxStates = true, true, BugPromiseRacing, maxStates(t, 20_000)
+	c.Name = c.Key()
+	r := Explore(c)
+	t.Log(r.String())
+	if r.Violation != violNone {
+		t.Fatal(r.Story())
 	}
 }
 

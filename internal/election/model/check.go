@@ -120,7 +120,7 @@ func (w *world) checkWriters(s *State) violation {
 			return violUnarmed
 		}
 		if m.tok.armed != 0 && m.tok.rev == c.leader.rev && m.tok.rev != 0 && !w.cfg.Failsafe &&
-			m.tok.lease == c.leader.lease && s.leases[m.tok.lease.member()].age[m.tok.lease.generation()] > m.tok.age && !w.cfg.ClockStops {
+			s.leases[c.leader.lease.member()].age[c.leader.lease.generation()] > m.tok.age && !w.cfg.ClockStops {
 			return violFence
 		}
 		if m.agentUp() && m.own.rev != 0 && m.own.age == fresh && m.tok.armed != 0 && m.server == serverPrimary &&
@@ -143,10 +143,11 @@ func (w *world) checkWriters(s *State) violation {
 }
 
 // checkTxn looks at a transaction right before the store carries it out, if its conditions hold.
-func (w *world) checkTxn(s *State, t *transaction) {
-	if _, done, fits := w.content(s.store).apply(t.txn); !done || !fits || s.broken != 0 {
+func (w *world) checkTxn(s *State, id ref) {
+	if a := w.try(s.store, id); !a.done || !a.fits || s.broken != 0 {
 		return
 	}
+	t := w.txn(id)
 	m := &s.m[t.owner]
 	switch t.kind {
 	case txnRelease, txnHandOver:

@@ -167,7 +167,7 @@ func (w *world) expire(s *State, l leaseID) {
 // provable says that a round of proof would confirm the title now.
 func (w *world) provable(s *State, i int) bool {
 	m, l := &s.m[i], w.content(s.store).leader
-	return l.rev == m.own.rev && l.lease == m.own.lease || w.cfg.Bug == BugKeepAliveAlone
+	return l.rev == m.own.rev && (l.lease == m.own.lease || w.cfg.Bug == BugStaleLease) || w.cfg.Bug == BugKeepAliveAlone
 }
 
 // mayRenew says that a round of proof can be begun.
@@ -270,7 +270,7 @@ func (s *State) lateUses(l leaseID, w *world) bool {
 // store confirms it; nothing else does.
 func (w *world) startAgent(s *State, i int) bool {
 	m := &s.m[i]
-	m.agent, m.snap = 1, s.store
+	m.agent, m.snap = 1, w.shown(s, i)
 	c := w.content(s.store)
 	m.gap = w.gapAfter(gap{}, &content{}, c)
 	m.frz.proven, m.voteSent = 0, m.frz.recorded
@@ -288,7 +288,7 @@ func (w *world) startAgent(s *State, i int) bool {
 		}
 		if w.cfg.Bug != BugTokenProven {
 			w.rewrite(s, i, t.rev)
-			m.snap = s.store
+			m.snap = w.shown(s, i)
 		}
 		m.writing, m.over = 2, w.content(s.store).sync.seen()
 		return true

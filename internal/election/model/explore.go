@@ -2,7 +2,6 @@ package model
 
 import (
 	"fmt"
-	"hash/maphash"
 	"slices"
 	"strings"
 
@@ -31,61 +30,11 @@ type Result struct {
 
 // walker is a breadth-first walk: the first violation that it meets is one with a shortest trace.
 type walker struct {
-	w      *world
-	seed   maphash.Seed
-	table  []uint64 // hashes that were seen; zero is free
-	index  []uint32 // the state's number, beside each hash
-	parent []uint32
-	via    []uint32
-	edges  *graph
-}
-
-const firstTable = 1 << 16
-
-func newWalker(w *world) *walker {
-	return &walker{w: w, seed: maphash.MakeSeed(), table: make([]uint64, firstTable), index: make([]uint32, firstTable)}
-}
-
-// add gives a state a number. The second result is false if it was seen before.
-func (x *walker) add(s *State, parent uint32, via step) (uint32, bool) {
-	h := s.hash(x.seed)
-	slot := x.slot(h)
-	if x.table[slot] == h {
-		return x.index[slot], false
-	}
-	n := uint32(len(x.parent))
-	x.table[slot], x.index[slot] = h, n
-	x.parent, x.via = append(x.parent, parent), append(x.via, via.pack())
-	if len(x.parent)*4 > len(x.table)*3 {
-		x.grow()
-	}
-	return n, true
-}
-
-func (x *walker) slot(h uint64) int {
-	mask := uint64(len(x.table) - 1)
-	i := h & mask
-	for x.table[i] != 0 && x.table[i] != h {
-		i = (i + 1) & mask
-	}
-	return int(i)
-}
-
-func (x *walker) grow() {
-	old, ids := x.table, x.index
-	x.table, x.index = make([]uint64, 2*len(old)), make([]uint32, 2*len(old))
-	for i, h := range old {
-		if h != 0 {
-			n := x.slot(h)
-			x.table[n], x.index[n] = h, ids[i]
-		}
-	}
-}
-
-// node is a state on the frontier.
-type node struct {
-	id uint32
-	s  State
+	w     *world
+	seen  visited
+	edges *graph
+	at    State // the state that is expanded, and what it is kept as
+	vec   vector
 }
 
 // Explore walks a world breadth first until it is exhausted, a violation is met, or the bound on
@@ -97,56 +46,53 @@ func Explore(cfg Config) Result {
 
 func exploreWith(cfg Config, g *graph) (Result, *walker) {
 	w := newWorld(cfg)
-	x := newWalker(w)
-	x.edges = g
+	x := &walker{w: w, seen: newVisited(), edges: g}
 	r := Result{Config: cfg, Clipped: w.clipped, world: w}
 	first := w.first()
-	x.add(&first, 0, step{})
-	level := []node{{0, first}}
-	if v := w.check(&first); v != violNone {
-		r.Violation = v
-		level = nil
-	}
-	for len(level) > 0 && r.Violation == violNone {
-		var next []node
-		for i := range level {
-			at := &level[i]
-			x.expand(at, &r, &next)
-			if r.Violation != violNone || cfg.MaxStates > 0 && len(x.parent) >= cfg.MaxStates {
-				break
-			}
+	w.tidy(&first)
+	w.reduce(&first)
+	x.seen.add(x.seen.pack(&first, nil, nil), 0, step{})
+	r.Violation = w.check(&first)
+	for from := 0; r.Violation == violNone; {
+		end := x.seen.n
+		for id := from; id < end && r.Violation == violNone && !x.full(); id++ {
+			x.expand(uint32(id), &r)
 		}
-		if r.Violation == violNone && cfg.MaxStates > 0 && len(x.parent) >= cfg.MaxStates {
+		if r.Violation != violNone || x.full() {
 			break
 		}
-		level = next
-		if len(next) > 0 {
-			r.Depth++
+		if x.seen.n == end {
+			r.Complete = true
+			break
 		}
-		r.Complete = len(next) == 0
+		from = end
+		r.Depth++
 	}
-	r.States, r.Decides, r.Plans, r.Contents, r.Rules = len(x.parent), w.decides, len(w.plans), len(w.contents)-1, len(w.rules)
+	r.States, r.Decides, r.Plans, r.Contents, r.Rules = x.seen.n, w.decides, len(w.plans), len(w.contents)-1, len(w.rules)
 	return r, x
 }
 
-func (x *walker) expand(at *node, r *Result, next *[]node) {
-	x.edges.visit(at.id, &at.s, x.w)
-	x.w.successors(&at.s, func(t step, s *State) {
+// full says that the bound on states is reached.
+func (x *walker) full() bool { return x.w.cfg.MaxStates > 0 && x.seen.n >= x.w.cfg.MaxStates }
+
+func (x *walker) expand(id uint32, r *Result) {
+	x.vec = x.seen.at(id).vec
+	x.seen.unpack(&x.vec, &x.at)
+	x.edges.visit(id, &x.at, x.w)
+	x.w.successors(&x.at, func(t step, s *State) {
 		if r.Violation != violNone {
 			return
 		}
 		r.Transitions++
-		id, isNew := x.add(s, at.id, t)
-		x.edges.add(at.id, id, t)
+		to, isNew := x.seen.add(x.seen.pack(s, &x.at, &x.vec), id, t)
+		x.edges.add(id, to, t)
 		if !isNew {
 			return
 		}
 		if v := x.w.check(s); v != violNone {
-			r.Violation, r.Trace = v, x.trace(id)
+			r.Violation, r.Trace = v, x.trace(to)
 			r.Depth = len(r.Trace)
-			return
 		}
-		*next = append(*next, node{id, *s})
 	})
 }
 
@@ -154,8 +100,9 @@ func (x *walker) expand(at *node, r *Result, next *[]node) {
 func (x *walker) trace(id uint32) []step {
 	var steps []step
 	for id != 0 {
-		steps = append(steps, unpack(x.via[id]))
-		id = x.parent[id]
+		e := x.seen.at(id)
+		steps = append(steps, unpack(e.via))
+		id = e.parent
 	}
 	slices.Reverse(steps)
 	return steps
@@ -193,7 +140,7 @@ func (c Config) Key() string {
 	for _, x := range []struct {
 		on   bool
 		name string
-	}{{c.Clock, "time"}, {c.Split, "late answers"}, {c.Failsafe, "failsafe"}, {c.ClockStops, "clocks stop"}, {c.Strict, "strict"}, {c.Prompt, "prompt watches"}, {c.NoRenew, "no renewals"}, {c.Tail, "rejoining"}, {c.OldCopies, "old copies"}, {c.Dead != 0, "dead agents"}} {
+	}{{c.Clock, "time"}, {c.Split, "late answers"}, {c.Failsafe, "failsafe"}, {c.ClockStops, "clocks stop"}, {c.Strict, "strict"}, {c.Prompt, "prompt watches"}, {c.NoRenew, "no renewals"}, {c.Tail, "rejoining"}, {c.OldCopies, "old copies"}, {c.Dead != 0, "dead agents"}, {c.OldRace, "an old race"}} {
 		if x.on {
 			extra.WriteString(", " + x.name)
 		}

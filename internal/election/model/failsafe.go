@@ -33,6 +33,9 @@ func (w *world) givePromise(s *State, j, asker int) bool {
 	}
 	k := w.key(s, j)
 	v := w.view(&k)
+	if w.cfg.Bug == BugPromiseRacing || w.cfg.Bug == BugPromiseAndRace {
+		v.Racing = false
+	}
 	if election.MayPromise(v, nameOf(asker)) != "" {
 		return false
 	}

@@ -250,6 +250,11 @@ func (w *world) burn(s *State, i int) {
 		w.rewrite(s, i, m.gave)
 	}
 	m.giving, m.gave = 0, 0
+	if w.cfg.Bug == BugTakesBack && !kept && m.job.kind == jobHandOver && s.leaseAlive(m.own.lease) {
+		w.execute(s, dcs.Txn{Then: []dcs.Op{{Key: dcs.KeyLeader, Value: []byte(nameOf(i)), Lease: election.LeaseID(m.own.lease)}}})
+		m.own.rev, m.job.phase = w.content(s.store).leader.rev, phaseFailed
+		return
+	}
 	switch {
 	case kept && m.job.kind == jobHandOver:
 		m.job.phase = phaseFailed

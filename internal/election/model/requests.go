@@ -6,9 +6,9 @@ import "github.com/pgha/pgha/internal/election"
 func (w *world) process(s *State, i, r int) bool {
 	q := &s.m[i].req[r]
 	tx := w.txn(q.txn)
-	w.checkTxn(s, tx)
+	w.checkTxn(s, q.txn)
 	q.status = reqNot
-	if w.execute(s, tx.txn) {
+	if w.commit(s, tx.txn, w.try(s.store, q.txn)) {
 		q.status = reqDone
 		q.rev = w.content(s.store).leader.rev
 		if tx.kind == txnVote || tx.kind == txnWithdraw {
@@ -59,7 +59,7 @@ func (w *world) answered(s *State, i, r int) bool {
 		}
 	default: // nothing but the snapshot tells
 	}
-	if done && m.snap != s.store {
+	if done && w.stale(s, i) {
 		m.req[r] = request{txn: q.txn, status: reqEcho}
 	}
 	return true
@@ -116,13 +116,14 @@ func (x *walk) storeSteps() {
 			continue
 		}
 		x.do(stLate, 0, n, func(s *State) bool {
-			tx := w.txn(s.late[n])
+			t := s.late[n]
+			tx := w.txn(t)
 			s.late[n] = ref{}
 			if l := leaseOf(tx); l != 0 && !s.leaseAlive(l) {
 				return true
 			}
-			w.checkTxn(s, tx)
-			if w.execute(s, tx.txn) {
+			w.checkTxn(s, t)
+			if w.commit(s, tx.txn, w.try(s.store, t)) {
 				w.checkDone(s, tx)
 			}
 			return true
@@ -134,10 +135,7 @@ func (x *walk) storeSteps() {
 func (w *world) refresh(s *State, i int) {
 	m := &s.m[i]
 	before, after := w.content(m.snap), w.content(s.store)
-	m.snap = s.store
-	if m.own.rev != 0 && m.own.rev == after.leader.rev {
-		m.snap = w.intern(after.withoutVotes(i))
-	}
+	m.snap = w.shown(s, i)
 	for r := range m.req {
 		if m.req[r].status == reqEcho {
 			m.req[r] = request{}
@@ -156,17 +154,6 @@ func (w *world) refresh(s *State, i int) {
 	if m.handFail != 0 && m.handFail != after.failover.rev {
 		m.handFail = 0
 	}
-}
-
-// withoutVotes leaves out what the others voted. It is what a holder of the leader key sees: it takes no
-// notice of votes against it, but for a longer patience with those that cast them.
-func (c content) withoutVotes(but int) content {
-	for j := range c.votes {
-		if j != but {
-			c.votes[j] = voteKey{}
-		}
-	}
-	return c
 }
 
 // gapAfter follows the vacancy from one snapshot to the next, as the agent's watch does.
@@ -202,7 +189,7 @@ func (w *world) tidy(s *State) {
 		if m.server == serverStandby {
 			m.now, m.before = setting{}, [2]setting{} // without effect there, and written anew before a promotion
 		}
-		if w.cfg.Prompt && m.agentUp() && m.snap != s.store {
+		if w.cfg.Prompt && m.agentUp() && w.stale(s, i) {
 			w.refresh(s, i)
 		}
 		if m.absent != 0 && s.streams(i) {

@@ -1,7 +1,6 @@
 package model
 
 import (
-	"hash/maphash"
 	"unsafe"
 )
 
@@ -367,17 +366,15 @@ func (b budget) String() string {
 	}[b]
 }
 
-// bytes are the state as it lies in memory: it holds nothing but single bytes.
-func (s *State) bytes() []byte {
-	return unsafe.Slice((*byte)(unsafe.Pointer(s)), unsafe.Sizeof(*s))
+// bytes are the member as it lies in memory: it holds nothing but single bytes.
+func (m *member) bytes() []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(m)), unsafe.Sizeof(*m))
 }
 
-func (s *State) hash(seed maphash.Seed) uint64 {
-	h := maphash.Bytes(seed, s.bytes())
-	if h == 0 {
-		return 1 // zero marks a free slot
-	}
-	return h
+// rest is all of a state but the store and the members.
+func (s *State) rest() []byte {
+	from := unsafe.Offsetof(s.leases)
+	return unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(s), from)), unsafe.Sizeof(*s)-from)
 }
 
 func flag(b bool) uint8 {

@@ -113,6 +113,7 @@ func (x *walk) do(kind stepKind, who, arg int, change func(*State) bool) {
 	}
 	x.w.acks(&x.next)
 	x.w.tidy(&x.next)
+	x.w.reduce(&x.next)
 	x.emit(step{kind, uint8(who), uint8(arg)}, &x.next)
 }
 
@@ -132,18 +133,23 @@ func (x *walk) agentSteps(i int) {
 		x.requestSteps(i)
 		return
 	}
+	stale := w.stale(x.s, i)
 	for _, sight := range w.sights(x.s, i) {
-		x.do(stDecide, i, int(sight), func(s *State) bool { return w.decide(s, i, sight) })
-		if m.snap != x.s.store {
+		p := w.sees(x.s, i, sight)
+		if p.acts() {
+			x.do(stDecide, i, int(sight), func(s *State) bool { return w.carry(s, i, p) })
+		}
+		if stale {
 			x.do(stRefresh, i, int(sight), func(s *State) bool {
 				w.refresh(s, i)
-				w.decide(s, i, sight)
-				return true
+				return w.decide(s, i, sight)
 			})
 		}
-		x.answerSteps(i, sight)
+		if p.asks {
+			x.answerSteps(i, sight)
+		}
 	}
-	if m.snap != x.s.store {
+	if stale {
 		x.do(stSee, i, 0, func(s *State) bool {
 			w.refresh(s, i)
 			return w.actsAtOnce(s, i)
@@ -231,14 +237,19 @@ func (w *world) seeing(s *State, i int, what sight) {
 	}
 }
 
+// sees is what a member plans that sees the leader like that.
+func (w *world) sees(s *State, i int, what sight) *planned {
+	w.seeing(s, i, what)
+	p := w.plan(w.key(s, i))
+	w.seeing(s, i, sightGood)
+	return p
+}
+
 // actsAtOnce says that what a member would decide now takes effect in the moment of the decision, so
 // that it makes a difference when it decides.
 func (w *world) actsAtOnce(s *State, i int) bool {
 	for _, what := range w.sights(s, i) {
-		w.seeing(s, i, what)
-		at := w.plan(w.key(s, i)).atOnce
-		w.seeing(s, i, sightGood)
-		if at {
+		if w.sees(s, i, what).atOnce {
 			return true
 		}
 	}
@@ -250,11 +261,6 @@ func (w *world) actsAtOnce(s *State, i int) bool {
 // say who has lost the leader.
 func (x *walk) answerSteps(i int, what sight) {
 	w := x.w
-	asking := *x.s
-	w.seeing(&asking, i, what)
-	if !w.plan(w.key(&asking, i)).asks {
-		return
-	}
 	could := 0
 	for j := range w.n {
 		if j != i && x.s.m[j].agentUp() {
@@ -321,7 +327,7 @@ func (x *walk) serverSteps(i int) {
 	}
 	switch m.server {
 	case serverStandby:
-		if x.s.streams(i) && (m.recv != m.conn || m.wal.n < x.s.m[m.recv-1].wal.n) {
+		if x.s.streams(i) && (m.recv != m.conn && x.w.askable(x.s) || m.wal.n < x.s.m[m.recv-1].wal.n) {
 			x.do(stReplicate, i, 0, func(s *State) bool { return w.replicate(s, i) })
 		}
 		if x.s.left[budArchive] > 0 && m.up != 0 && m.frz.restoreOff == 0 {

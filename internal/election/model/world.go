@@ -40,8 +40,12 @@ type Config struct {
 	Prompt  bool
 	NoRenew bool
 	Dead    uint8
+	// OldRace: an attempt of b to take the key is still under way, from an earlier vacancy that a filled.
+	OldRace bool
 	// Left bounds how often each kind of event happens.
 	Left map[budget]int
+	// Full: nothing of what makes a world smaller (reduce.go) is done.
+	Full bool
 	// MaxStates bounds the walk; zero: none.
 	MaxStates int
 	Bug       Bug
@@ -57,6 +61,9 @@ type world struct {
 	txns     []transaction
 	txnIDs   map[string]int
 	plans    map[viewKey]*planned
+	tries    map[[2]ref]applied
+	voids    map[[2]ref]bool
+	views    map[glance]ref
 	syncs    []election.SyncState
 	// decides counts calls of the real Decide, rules those of each rule's plans.
 	decides int
@@ -67,7 +74,7 @@ type world struct {
 func newWorld(cfg Config) *world {
 	return &world{
 		cfg: cfg, n: cfg.Members, margin: election.MarginFloor(worldTTL),
-		known: map[content]int{}, txnIDs: map[string]int{}, plans: map[viewKey]*planned{},
+		known: map[content]int{}, txnIDs: map[string]int{}, plans: map[viewKey]*planned{}, tries: map[[2]ref]applied{}, voids: map[[2]ref]bool{}, views: map[glance]ref{},
 		contents: make([]content, 1), txns: make([]transaction, 1),
 		rules: map[election.RuleID]int{}, clipped: map[string]int{},
 	}
@@ -118,23 +125,49 @@ func txnKey(t transaction) string {
 	return string(b)
 }
 
+// applied is what a transaction comes to on a content.
+type applied struct {
+	after      ref
+	done, fits bool
+}
+
+// try says what an interned transaction comes to: each is carried out once on each content.
+func (w *world) try(store, txn ref) applied {
+	k := [2]ref{store, txn}
+	a, ok := w.tries[k]
+	if !ok {
+		var c content
+		c, a.done, a.fits = w.content(store).apply(w.txn(txn).txn)
+		a.after = w.intern(c)
+		w.tries[k] = a
+	}
+	return a
+}
+
 // execute carries a transaction out on the store. done is the store's answer.
 func (w *world) execute(s *State, t dcs.Txn) (done bool) {
-	before := w.content(s.store)
+	var a applied
+	var c content
+	c, a.done, a.fits = w.content(s.store).apply(t)
+	a.after = w.intern(c)
+	return w.commit(s, t, a)
+}
+
+// commit makes what a transaction comes to the content of the store.
+func (w *world) commit(s *State, t dcs.Txn, a applied) (done bool) {
 	for _, op := range t.Then {
 		if op.Lease != 0 && !s.leaseAlive(leaseID(op.Lease)) {
 			return false
 		}
 	}
-	after, done, fits := before.apply(t)
-	if !fits {
+	if !a.fits {
 		w.clipped["revisions or sets"]++
 		s.broken = outOfBounds
 		return false
 	}
-	if done {
-		if after.reign.epoch < before.reign.epoch || after.leader.name != before.leader.name && after.leader.name != 0 &&
-			after.reign.epoch <= before.reign.epoch {
+	if before, after := w.content(s.store), w.content(a.after); a.done {
+		taken := after.leader.name != before.leader.name && after.leader.name != 0
+		if (after.reign.epoch < before.reign.epoch || taken && after.reign.epoch <= before.reign.epoch) && w.cfg.Bug != BugPromiseAndRace {
 			s.broken = uint8(violAuthority)
 		}
 		if after.reign.epoch > before.reign.epoch && !w.spend(s, budReigns) {
@@ -142,9 +175,9 @@ func (w *world) execute(s *State, t dcs.Txn) (done bool) {
 			s.broken = outOfBounds
 			return false
 		}
-		s.store = w.intern(after)
+		s.store = a.after
 	}
-	return done
+	return a.done
 }
 
 // keepSync gives a sync key that a hand-over writes a number; zero: it leaves the key.
@@ -202,12 +235,15 @@ func (w *world) first() State {
 	}
 	s.store = w.intern(c)
 	for i := range w.n {
-		s.m[i].snap = s.store
+		s.m[i].snap = w.shown(&s, i)
 	}
 	for i := range w.n {
 		if w.cfg.Dead&(1<<i) != 0 {
 			s.m[i].agent, s.m[i].own = 0, title{promised: over}
 		}
+	}
+	if w.cfg.OldRace {
+		w.oldRace(&s, c)
 	}
 	for b, n := range w.cfg.Left {
 		s.left[b] = uint8(n)
@@ -216,6 +252,17 @@ func (w *world) first() State {
 		s.left[budVote] = s.left[budFreeze] // one for each freeze
 	}
 	return s
+}
+
+// oldRace puts the attempt of b under way that lost against a's, before it was carried out.
+func (w *world) oldRace(s *State, c content) {
+	c.leader, c.reign, c.failsafe, c.sync = leaderKey{}, reignKey{}, failsafeKey{}, syncKey{}
+	m := &s.m[1]
+	v := election.View{
+		Self: election.Self{Name: nameOf(1)}, Lease: election.LeaseID(m.lease), Store: election.Store{Cluster: c.cluster()},
+	}
+	t, _ := w.build(&v, election.AcquireLeader{Reign: election.Reign{Epoch: 1, Holder: nameOf(1), ParentTimeline: 1, NextTimeline: 2}})
+	m.req[0], m.racing = request{txn: w.internTxn(t), status: reqSent}, 1
 }
 
 // firstSync publishes the steady electorate of the first state and says the setting that goes with it.

@@ -18,8 +18,9 @@ func failsafeWanted(v *View) []FailsafeMember {
 	if !v.Policy.FailsafeMode {
 		return nil
 	}
-	var out []FailsafeMember
-	for _, m := range v.Store.Cluster.Members {
+	out := make([]FailsafeMember, 0, len(v.Store.Cluster.Members)+1)
+	for i := range v.Store.Cluster.Members {
+		m := &v.Store.Cluster.Members[i]
 		if m.APIURL != "" {
 			out = append(out, FailsafeMember{Name: m.Name, APIURL: m.APIURL})
 		}

@@ -137,8 +137,9 @@ func reconcileStoreRules() []reconcileRule {
 
 // slotMembers are the other members that stream from this one, sorted by name.
 func slotMembers(v *View) []string {
-	var names []string
-	for _, m := range v.Store.Cluster.Members {
+	names := make([]string, 0, len(v.Store.Cluster.Members))
+	for i := range v.Store.Cluster.Members {
+		m := &v.Store.Cluster.Members[i]
 		if m.Name == v.Self.Name || m.Tags.NoStream {
 			continue
 		}

@@ -20,7 +20,8 @@ func (c Contact) Lost(now Instant, silence time.Duration) bool {
 // Reached is the last moment at which so many voters of the set heard the leader that the others are too
 // few to take over; zero: never. heard is by name in lower case.
 func (s VoterSet) Reached(heard map[string]Instant) Instant {
-	var at []Instant
+	var room [8]Instant
+	at := room[:0]
 	for _, v := range s.Voters {
 		if t, ok := heard[strings.ToLower(v.Name)]; ok {
 			at = append(at, t)

@@ -53,7 +53,7 @@ func (v *View) published() (sets []VoterSet, mine bool) {
 // syncCandidate is a standby that may be in the set.
 type syncCandidate struct {
 	voter    Voter
-	member   Member
+	member   *Member
 	current  bool
 	lsn      LSN
 	streams  bool
@@ -65,8 +65,8 @@ type syncCandidate struct {
 func syncCandidates(v *View) []syncCandidate {
 	var all []syncCandidate
 	best := v.Local.LSN
-	for _, m := range v.Store.Cluster.Members {
-		cand, ok := syncCandidateOf(v, m)
+	for i := range v.Store.Cluster.Members {
+		cand, ok := syncCandidateOf(v, &v.Store.Cluster.Members[i])
 		if ok {
 			all = append(all, cand)
 		}
@@ -100,7 +100,7 @@ func yesFirst(a, b bool) int {
 	return 1
 }
 
-func syncCandidateOf(v *View, m Member) (syncCandidate, bool) {
+func syncCandidateOf(v *View, m *Member) (syncCandidate, bool) {
 	if m.Name == v.Self.Name || m.Tags.NoSync || m.Tags.NoStream || m.IsPgha() && m.DataID == "" {
 		return syncCandidate{}, false
 	}

@@ -12,6 +12,7 @@ import (
 func (a *agent) execute(v *election.View, p election.Plan) {
 	for _, act := range p.Actions {
 		if election.IsJob(act) {
+			a.lastUsed = true
 			a.startJob(v, act)
 			continue
 		}

@@ -81,7 +81,8 @@ type agent struct {
 	stopping bool
 	state    election.MemberState
 	member   memberEcho
-	form     memberForm
+	forms    []memberForm
+	uses     int // of known values
 	echo     []echoed
 	busy     []string // short actions under way
 	failures map[string]int
@@ -213,7 +214,7 @@ func (a *agent) runLoop(t *task) {
 		if a.last != nil && !a.lastUsed {
 			a.spare = a.last
 		}
-		a.last, a.lastUsed = v, len(p.Actions) > 0
+		a.last, a.lastUsed = v, false
 		a.w.checks.plan(a.n, v, p)
 		a.execute(v, p)
 		a.publish()
@@ -269,7 +270,7 @@ func (a *agent) remember(p *election.Plan) {
 }
 
 func (a *agent) view() *election.View {
-	cfg := a.w.cfg
+	cfg := &a.w.cfg
 	own := a.own
 	if a.claim {
 		own = election.Own{}
@@ -283,25 +284,24 @@ func (a *agent) view() *election.View {
 	if v == nil {
 		v = new(election.View)
 	}
-	*v = election.View{
-		Now: a.now(), Wall: time.Unix(0, 0).Add(a.w.now),
-		Self: election.Self{Name: a.n.name, Tags: a.n.tags, MayBootstrap: true},
-		Policy: election.Policy{
-			TTL: ttl, Margin: a.margin(), LoopWait: cfg.LoopWait, MaximumLag: cfg.MaximumLag,
-			PrimaryStartTimeout: cfg.StartTimeout, UseRewind: cfg.UseRewind, UseSlots: true,
-			Sync: a.set.sync(), FailsafeMode: a.set.Failsafe,
-		},
-		Own: own, Lease: a.lease, Local: a.local, Job: a.job.view, Probes: a.round, Stopping: a.stopping,
-		Results: append([]election.JobResult(nil), a.results...), Commands: append([]election.Command(nil), a.commands...),
-		Store: election.Store{
-			Seen: a.seen, SeenAt: a.seenAt, FreshAt: a.freshAt, Cluster: a.cluster, Vacancy: a.vacancy,
-			StatusAt: a.statusAt, FailoverAt: a.failoverAt, SyncWrite: a.syncWrite,
-		},
-		Contact: a.contact, Failsafe: a.failsafeRound(own), Racing: a.race.open(),
-		Fencer: election.Fencer{
-			Alive: a.guard.connected, Armed: a.guard.armed, Epoch: a.guard.tok.epoch, Until: a.guard.tok.until,
-			AckAt: a.guard.ackAt, PromiseUntil: a.promisedUntil(),
-		},
+	*v = election.View{}
+	// One by one: a literal would be made beside the View, and copied.
+	v.Now, v.Wall = a.now(), time.Unix(0, 0).Add(a.w.now)
+	v.Self = election.Self{Name: a.n.name, Tags: a.n.tags, MayBootstrap: true}
+	v.Policy = election.Policy{
+		TTL: ttl, Margin: a.margin(), LoopWait: cfg.LoopWait, MaximumLag: cfg.MaximumLag,
+		PrimaryStartTimeout: cfg.StartTimeout, UseRewind: cfg.UseRewind, UseSlots: true,
+		Sync: a.set.sync(), FailsafeMode: a.set.Failsafe,
+	}
+	v.Own, v.Lease, v.Local, v.Job, v.Probes, v.Stopping = own, a.lease, a.local, a.job.view, a.round, a.stopping
+	v.Results, v.Commands = slices.Clip(a.results), slices.Clip(a.commands)
+	v.Store.Seen, v.Store.SeenAt, v.Store.FreshAt = a.seen, a.seenAt, a.freshAt
+	v.Store.Cluster, v.Store.Vacancy = a.cluster, a.vacancy
+	v.Store.StatusAt, v.Store.FailoverAt, v.Store.SyncWrite = a.statusAt, a.failoverAt, a.syncWrite
+	v.Contact, v.Failsafe, v.Racing = a.contact, a.failsafeRound(own), a.race.open()
+	v.Fencer = election.Fencer{
+		Alive: a.guard.connected, Armed: a.guard.armed, Epoch: a.guard.tok.epoch, Until: a.guard.tok.until,
+		AckAt: a.guard.ackAt, PromiseUntil: a.promisedUntil(),
 	}
 	v.Local.ConfigRev, v.Local.Freeze = a.config, a.freeze
 	if a.underway(settingSync) && !a.w.bug(BugOverlappingSet) {
@@ -371,7 +371,7 @@ func (a *agent) takeSnapshot(d delivery) {
 
 // takeConfig reads the dynamic configuration.
 func (a *agent) takeConfig(value []byte) {
-	if set, ok := readSettings(value); ok {
+	if set, ok := a.w.config.read(value); ok {
 		a.set, a.ttl, a.ttlMost = set, set.TTL, max(a.ttlMost, set.TTL)
 		a.kick.raise()
 	}
@@ -434,6 +434,7 @@ func (a *agent) once(key string, fn func(*task) error) {
 		return
 	}
 	a.busy = append(a.busy, key)
+	a.lastUsed = true
 	a.p.spawn(func(t *task) {
 		err := fn(t)
 		if err != nil {

@@ -105,8 +105,8 @@ func (c *checks) voteKey(name string) {
 
 // replied looks at a reply of a standby to its upstream.
 func (c *checks) replied(n, up *node) {
-	k, ok := c.w.store.get(dcs.VoteKey(n.name))
-	if !ok || len(k.value) < 4 {
+	at, ok := c.w.store.find(n.voteKey)
+	if !ok || len(c.w.store.keys[at].value) < 4 {
 		return
 	}
 	vote, _ := c.w.store.decoded().Vote(n.name)
@@ -249,7 +249,7 @@ func (c *checks) settled(primary *node) string {
 	}
 	s := c.w.store.decoded().Sync
 	k, _ := c.w.store.get(dcs.KeyConfig)
-	have, _ := readSettings(k.value)
+	have, _ := c.w.config.read(k.value)
 	switch {
 	case have.Mode == election.SyncOff && s.Active():
 		return "the sync key is still there"

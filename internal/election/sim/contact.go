@@ -103,7 +103,8 @@ func (a *agent) pulse(from string, revision int64, heardThere election.Instant) 
 	if a.claim || !a.own.Held() || a.own.Revision != revision {
 		return
 	}
-	if !slices.ContainsFunc(a.takeoverSets(), func(s election.VoterSet) bool { _, in := s.Voter(from); return in }) {
+	sets, n := a.takeoverSets()
+	if !slices.ContainsFunc(sets[:n], func(s *election.VoterSet) bool { _, in := s.Voter(from); return in }) {
 		return
 	}
 	h := &a.hearing
@@ -114,26 +115,31 @@ func (a *agent) pulse(from string, revision int64, heardThere election.Instant) 
 	a.refreshUntil()
 }
 
+// setsMost is how many sets of voters there may be at a time that could replace a leader.
+const setsMost = 2
+
 // takeoverSets are the sets of voters that may take over from this leader without waiting for its lease:
 // the one published, and one that was sent and may be published already.
-func (a *agent) takeoverSets() []election.VoterSet {
+func (a *agent) takeoverSets() (sets [setsMost]*election.VoterSet, n int) {
 	if a.set.TimeOnly {
-		return nil
+		return sets, 0
 	}
-	var sets []election.VoterSet
 	if e := a.cluster.Sync.Electorate; e != nil && len(e.Sets) > 0 {
-		sets = append(sets, e.Sets[len(e.Sets)-1])
+		sets[n] = &e.Sets[len(e.Sets)-1]
+		n++
 	}
 	if w := a.syncWrite; w.Sent && w.Over == a.cluster.Sync.ModRevision && a.sentSync != nil {
-		sets = append(sets, a.sentSync.Sets[len(a.sentSync.Sets)-1])
+		sets[n] = &a.sentSync.Sets[len(a.sentSync.Sets)-1]
+		n++
 	}
-	return sets
+	return sets, n
 }
 
 // heardAt is the last moment at which enough voters of each such set heard this leader; ok is false where
 // there is none.
 func (a *agent) heardAt(own election.Own) (at election.Instant, ok bool) {
-	for i, set := range a.takeoverSets() {
+	sets, n := a.takeoverSets()
+	for i, set := range sets[:n] {
 		if r := a.hearing.reached(set, own.Revision); i == 0 || r < at {
 			at = r
 		}
@@ -144,7 +150,7 @@ func (a *agent) heardAt(own election.Own) (at election.Instant, ok bool) {
 
 // reached is the last moment at which so many voters of the set heard this leader that the others are too
 // few to take over; zero: never.
-func (h *hearing) reached(set election.VoterSet, revision int64) election.Instant {
+func (h *hearing) reached(set *election.VoterSet, revision int64) election.Instant {
 	if h.revision != revision {
 		return 0
 	}

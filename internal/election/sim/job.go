@@ -67,6 +67,7 @@ func (a *agent) runJob(job election.Job, fn func(*task) error) {
 }
 
 func (a *agent) setResult(r election.JobResult) {
+	a.results = slices.Clone(a.results) // decisions refer to the one before
 	for i := range a.results {
 		if a.results[i].Kind == r.Kind {
 			if r.Err != "" {
@@ -84,11 +85,11 @@ func (a *agent) setResult(r election.JobResult) {
 }
 
 func (a *agent) forgetResults(kinds ...election.JobKind) {
-	a.results = slices.DeleteFunc(a.results, func(r election.JobResult) bool { return slices.Contains(kinds, r.Kind) })
+	a.results = slices.DeleteFunc(slices.Clone(a.results), func(r election.JobResult) bool { return slices.Contains(kinds, r.Kind) })
 }
 
 func (a *agent) finishCommand(id uint64) {
-	a.commands = slices.DeleteFunc(a.commands, func(c election.Command) bool { return c.ID == id })
+	a.commands = slices.DeleteFunc(slices.Clone(a.commands), func(c election.Command) bool { return c.ID == id })
 }
 
 // startJob turns a long action into the running job.

@@ -42,7 +42,6 @@ type memberForm struct {
 	of    memberFacts
 	value []byte
 	read  election.Member
-	uses  int
 }
 
 func (a *agent) memberFacts() memberFacts {
@@ -68,14 +67,24 @@ func (f memberFacts) encode(a *agent) []byte {
 	return dcs.EncodeMember(m)
 }
 
+// memberForm gives a form that this life of the agent has published before, or makes it.
+func (a *agent) memberForm(of memberFacts) *memberForm {
+	for i := range a.forms {
+		if a.forms[i].of == of {
+			return &a.forms[i]
+		}
+	}
+	value := of.encode(a)
+	a.forms = append(a.forms, memberForm{
+		of: of, value: value, read: dcs.DecodeMember(dcs.KV{Key: dcs.MemberKey(a.n.name), Value: value}),
+	})
+	return &a.forms[len(a.forms)-1]
+}
+
 // member gives the value to publish, and what it reads as: by the codec if this is a new form, and
 // now and then otherwise.
 func (a *agent) memberValue(f memberFacts) ([]byte, known) {
-	form := &a.form
-	if form.value == nil || form.of != f.calm() {
-		*form = memberForm{of: f.calm(), value: f.calm().encode(a), uses: form.uses}
-		form.read = dcs.DecodeMember(dcs.KV{Key: dcs.MemberKey(a.n.name), Value: form.value})
-	}
+	form := a.memberForm(f.calm())
 	m := form.read
 	if f.answering {
 		m.XlogLocation = f.lsn
@@ -83,8 +92,8 @@ func (a *agent) memberValue(f memberFacts) ([]byte, known) {
 			m.ReceiveLSN, m.ReplayLSN = f.lsn, f.lsn
 		}
 	}
-	form.uses++
-	if form.uses%codecEvery != 0 {
+	a.uses++
+	if a.uses%codecEvery != 0 {
 		return form.value, known{member: &m}
 	}
 	value := f.encode(a)
@@ -145,7 +154,7 @@ func publishedTags(t election.Tags, leaving bool) map[string]any {
 // statusValue is the transaction that publishes the leader's position, and what it reads as.
 func (a *agent) statusValue(own int64, st election.Status) (dcs.Txn, known) {
 	txn := dcs.WriteStatus(own, st, false)
-	if a.form.uses++; a.form.uses%codecEvery == 0 {
+	if a.uses++; a.uses%codecEvery == 0 {
 		return txn, known{calm: true}
 	}
 	return txn, known{status: &st, calm: true}

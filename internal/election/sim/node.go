@@ -12,8 +12,10 @@ type node struct {
 	w     *World
 	index int
 	name  string
-	clock clock
-	tags  election.Tags
+	// voteKey is asked for at every reply of a standby.
+	voteKey string
+	clock   clock
+	tags    election.Tags
 
 	power  bool
 	frozen int

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"bytes"
 	"encoding/json"
 	"time"
 
@@ -27,10 +28,20 @@ func (s settings) encode() []byte {
 	return b
 }
 
-func readSettings(value []byte) (settings, bool) {
-	var s settings
-	err := json.Unmarshal(value, &s)
-	return s, err == nil && s.TTL > 0
+// settingsRead remembers what the last value read as: it is asked for much more often than it changes.
+type settingsRead struct {
+	value []byte
+	set   settings
+	ok    bool
+}
+
+func (r *settingsRead) read(value []byte) (settings, bool) {
+	if r.value == nil || !bytes.Equal(r.value, value) {
+		var s settings
+		err := json.Unmarshal(value, &s)
+		r.value, r.set, r.ok = value, s, err == nil && s.TTL > 0
+	}
+	return r.set, r.ok
 }
 
 func (s settings) sync() election.SyncPolicy {

@@ -3,7 +3,6 @@ package sim
 import (
 	"bytes"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/pgha/pgha/internal/dcs"
@@ -74,7 +73,15 @@ func newStore(w *World, nodes int, rate int64) *store {
 }
 
 func (s *store) find(key string) (int, bool) {
-	return slices.BinarySearchFunc(s.keys, key, func(k kv, key string) int { return strings.Compare(k.key, key) })
+	lo, hi := 0, len(s.keys)
+	for lo < hi {
+		if mid := (lo + hi) / 2; s.keys[mid].key < key {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo, lo < len(s.keys) && s.keys[lo].key == key
 }
 
 func (s *store) get(key string) (kv, bool) {

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/pgha/pgha/internal/dcs"
 	"github.com/pgha/pgha/internal/election"
 )
 
@@ -27,6 +28,7 @@ type World struct {
 	rules     tally
 	// wanted is the configuration as the operators left it last.
 	wanted settings
+	config settingsRead
 	copies int
 	faults map[string]int
 }
@@ -85,7 +87,7 @@ func NewWorld(seed uint64, cfg Config, record bool) *World {
 	w.store = newStore(w, cfg.Members, rate())
 	for i := range cfg.Members {
 		n := &node{
-			w: w, index: i, name: string(rune('a' + i)), power: true,
+			w: w, index: i, name: string(rune('a' + i)), power: true, voteKey: dcs.VoteKey(string(rune('a' + i))),
 			clock: clock{base: w.between(time.Second, 100*time.Hour), rate: rate()},
 			tags:  election.Tags{FailoverPriority: 1}, disk: disk{kind: election.DataEmpty},
 		}

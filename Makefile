@@ -105,7 +105,7 @@ race: ## Run the tests of the core and the shell with the race detector
 sim: ## Simulate whole clusters: the kept seeds and SEEDS new ones, or one SEED
 	@PGHA_SIM_SEEDS='$(SEEDS)' PGHA_SIM_SEED='$(SEED)' \
 		$(STAGE) sim go test -v -count=1 -timeout 24h $(TEST_ARGS) $(SIM_PKGS) | \
-		grep -Ev '^(=== (RUN|PAUSE|CONT|NAME)| *--- PASS|    [a-z]*_test\.go:[0-9]+: seed [0-9]+: [IL][-0-9])'
+		grep --line-buffered -Ev '^(=== (RUN|PAUSE|CONT|NAME)| *--- PASS|    [a-z]*_test\.go:[0-9]+: seed [0-9]+: [IL][-0-9])'
 
 .PHONY: check-model
 check-model: ## Walk bounded worlds exhaustively, up to STATES states each

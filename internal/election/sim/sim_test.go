@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -23,6 +24,8 @@ const (
 	freshSeeds    = 150
 	// storyLines is how much of a failing seed's story is shown.
 	storyLines = 120
+	// tellEvery is how often a long run says how far it is.
+	tellEvery = 10 * time.Second
 )
 
 // corpus are the seeds that are always tried: the first ones, and those that once failed.
@@ -94,16 +97,26 @@ func TestFreshSeedsKeepTheInvariants(t *testing.T) {
 	first := firstSeed(t)
 	// A world is small: the collector's work is in how often it begins.
 	defer debug.SetGCPercent(debug.SetGCPercent(800))
-	begin := cpuTime(t)
-	sum := Sweep(first, want)
-	minutes := (cpuTime(t) - begin).Minutes()
-	fmt.Printf("sim: %d seeds from %d: %.1f seeds a CPU second, %.0f simulated cluster-hours and %.0f faults a CPU minute; "+
-		"%d commits, %d lost, %d failovers, %d switchovers, slowest recovery %s\n",
-		sum.Seeds, first, float64(sum.Seeds)/minutes/60,
-		sum.Virtual.Hours()/minutes, float64(sum.Faults)/minutes, sum.Acked, sum.Lost, sum.Failovers, sum.HandOvers, sum.Slowest)
+	begin, used := time.Now(), cpuTime(t)
+	told := begin
+	sum := Sweep(first, want, func(sum Totals) {
+		if now := time.Now(); now.Sub(told) >= tellEvery {
+			told = now
+			fmt.Printf("sim: %d of %d seeds in %s: %s\n", sum.Seeds, want, now.Sub(begin).Round(time.Second), pace(sum, cpuTime(t)-used))
+		}
+	})
+	fmt.Printf("sim: %d seeds from %d in %s on %d processors: %s; %d commits, %d lost, %d failovers, %d switchovers, slowest recovery %s\n",
+		sum.Seeds, first, time.Since(begin).Round(100*time.Millisecond), runtime.GOMAXPROCS(0), pace(sum, cpuTime(t)-used),
+		sum.Acked, sum.Lost, sum.Failovers, sum.HandOvers, sum.Slowest)
 	if sum.Failed != nil {
 		t.Error(Run(sum.Failed.Seed, true).Tell(storyLines))
 	}
+}
+
+// pace is how much was simulated for the processor time that it took.
+func pace(sum Totals, used time.Duration) string {
+	return fmt.Sprintf("%.1f seeds a CPU second, %.0f simulated cluster-hours and %.0f faults a CPU minute",
+		float64(sum.Seeds)/used.Seconds(), sum.Virtual.Hours()/used.Minutes(), float64(sum.Faults)/used.Minutes())
 }
 
 // firstSeed is where to begin: at random, so that each run tries others.

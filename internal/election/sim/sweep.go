@@ -37,8 +37,9 @@ func (t *Totals) add(r Result) {
 }
 
 // Sweep runs n seeds from the first on all processors. Each run has one thread of control, so what it
-// comes to does not depend on the others. No new run is begun after one that broke an invariant.
-func Sweep(first uint64, n int) Totals {
+// comes to does not depend on the others. No new run is begun after one that broke an invariant. Tell, if
+// there is one, is told after each run what all have come to so far.
+func Sweep(first uint64, n int, tell func(Totals)) Totals {
 	total := Totals{Rules: map[string]int{}}
 	var (
 		mu     sync.Mutex
@@ -53,6 +54,9 @@ func Sweep(first uint64, n int) Totals {
 				failed.Store(failed.Load() || r.Violation != nil)
 				mu.Lock()
 				total.add(r)
+				if tell != nil {
+					tell(total)
+				}
 				mu.Unlock()
 			}
 		})

@@ -21,6 +21,13 @@ func (w *world) reduce(s *State) {
 			s.m[i].conn = 0 // whose answer counts for whom: no commit asks any more
 		}
 	}
+	if w.cfg.Left[budFaults] > 0 && s.left[budFaults] == 0 || s.calm.who != 0 {
+		for b := range s.left {
+			if budget(b).fault() || s.calm.who != 0 && budget(b) != budFreeze && budget(b) != budVote && budget(b) != budReigns {
+				s.left[b] = 0 // which of them it was means nothing any more
+			}
+		}
+	}
 	// Requests of unknown outcome that can never be carried out any more are none; their order means nothing.
 	for n := range s.late {
 		if !s.late[n].zero() && w.void(s, s.late[n]) {

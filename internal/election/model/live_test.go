@@ -79,7 +79,7 @@ func TestAHealthyLeaderIsLeftAlone(t *testing.T) {
 // bring that about.
 func TestAKeyThatNeverRestsIsNoticed(t *testing.T) {
 	for _, c := range restless() {
-		c.Bug, c.MaxStates = BugAlwaysDeaf, maxStates(t, 100_000)
+		c.Bug, c.MaxStates = BugAlwaysDeaf, max(maxStates(t, 0), 100_000)
 		r := Explore(c)
 		t.Log(r.String())
 		if r.Violation != violRestless {

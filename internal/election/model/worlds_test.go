@@ -22,7 +22,7 @@ func TestWorlds(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				defer f.Close() //nolint:errcheck // the write below is what counts
+				defer f.Close()
 				if _, err := fmt.Fprintln(f, r.Row()); err != nil {
 					t.Fatal(err)
 				}

@@ -131,14 +131,7 @@ func (w *world) bendView(v *election.View) {
 	case BugOldBarrier:
 		v.Local.Sync.Copies = nil
 	case BugStaleLease:
-		if c.Leader.Name == v.Self.Name {
-			c.Leader.Lease = v.Lease
-		}
-		for n := range c.Members {
-			if o, ok := c.Offer(c.Members[n].Name); ok {
-				c.Members[n].Lease = o.Lease
-			}
-		}
+		leasesByName(v)
 	case BugAlwaysDeaf:
 		if v.Contact.Silent == 0 {
 			v.Contact.HeardAt, v.Contact.Silent = worldNow-10*time.Second, 10
@@ -146,6 +139,19 @@ func (w *world) bendView(v *election.View) {
 	case BugTimeOnly:
 		v.Policy.Sync.TimeOnly = true
 	default: // elsewhere
+	}
+}
+
+// leasesByName: whatever bears a member's name is taken to hang on the lease that it lives by.
+func leasesByName(v *election.View) {
+	c := &v.Store.Cluster
+	if c.Leader.Name == v.Self.Name {
+		c.Leader.Lease = v.Lease
+	}
+	for n := range c.Members {
+		if o, ok := c.Offer(c.Members[n].Name); ok {
+			c.Members[n].Lease = o.Lease
+		}
 	}
 }
 

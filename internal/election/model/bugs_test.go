@@ -79,6 +79,7 @@ func TestDeliberateBugsAreFound(t *testing.T) {
 			if r.Violation == violNone {
 				t.Fatalf("not found")
 			}
+			t.Log(r.Story())
 			if !slices.Contains(c.want, r.Violation) {
 				t.Fatalf("found something else:\n%s", r.Story())
 			}

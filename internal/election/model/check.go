@@ -30,6 +30,7 @@ const (
 	violEarlyAcquire
 	violHandOver
 	violRestored
+	violRestless
 )
 
 func (v violation) String() string {
@@ -78,6 +79,8 @@ func (v violation) String() string {
 		return "I-16: the key was taken by time while another server could still write"
 	case violRestored:
 		return "I-17: a member that follows the new holder took records of the old timeline past the fork"
+	case violRestless:
+		return "L3: the leader changes again and again although nothing goes wrong any more"
 	case violHandOver:
 		return "I-04: a hand-over lost a commit that was acknowledged"
 	}

@@ -321,6 +321,13 @@ func (w *world) killAgent(s *State, i int) bool {
 	if m.agent == 0 || !w.spend(s, budAgentKill) {
 		return false
 	}
+	w.endAgent(s, i)
+	return true
+}
+
+// endAgent is what the end of an agent's process means.
+func (w *world) endAgent(s *State, i int) {
+	m := &s.m[i]
 	for _, q := range m.req {
 		if q.status == reqSent {
 			w.later(s, q.txn)
@@ -333,5 +340,4 @@ func (w *world) killAgent(s *State, i int) bool {
 		now: keep.now, before: keep.before, frz: keep.frz, noSync: keep.noSync,
 	}
 	m.own.promised = over
-	return true
 }

@@ -27,9 +27,12 @@
 //   - A holder of the leader key does not see votes against it (it takes no notice of them, but for a
 //     longer patience with those that cast them).
 //
-// States are told apart by a 64-bit hash, as usual for such walks: with n states about n*n/2^65 of
-// them are expected to be taken for one seen before (less than one in a million for ten million).
-// Names break ties between equals, so that members are not taken for interchangeable.
+// States are told apart exactly, not by a hash: each is kept as the numbers of its parts (visited.go). What nobody
+// can ever tell apart is one state (reduce.go): requests that can never be carried out any more, their places,
+// votes of another reign in a snapshot, what an agent knows that takes no decision any more, whose answer a
+// standby's position counts for when no commit asks. Each is argued where it is done and can be switched off
+// (Config.Full); a test compares the two. Names break ties between equals in the core, so that members are not
+// taken for interchangeable. Decide is asked once for each distinct knowledge.
 //
 // # What is bounded away
 //
@@ -40,7 +43,10 @@
 // history and config keys (every decision there sees them unwritten), slots, tags other than nosync,
 // cascading, pause, bootstrap, Patroni members, a replaced store, a former leader of the store that
 // answers, a fencer that dies, crashes in the middle of a copy, and agents of two versions.
-// Unless Config.Tail is set, what the others do after the last change of the leader is not walked.
+// Unless Config.Tail is set, what the others do after the last change of the leader is not walked. In the worlds
+// with all faults at once (everything) the faults of all kinds together are bounded, watches are prompt but
+// for those that are stuck, and sight of a leader is lost only for a reason (mayLose): that a voter loses a
+// healthy leader for a moment is walked in the other worlds. docs/safety.md has the table of what was walked.
 //
 // # Invariants
 //
@@ -63,6 +69,8 @@
 //
 // In worlds that were walked to their ends: from every state a good one can be reached by steps that are no
 // faults (one primary, followed by all, nobody frozen, one published set, no commit waiting). So with fair
-// scheduling a good state is reached: L1, L2, L4, L5, and L6 in the failsafe world. L3 is not shown: here a
-// voter may lose sight of a healthy leader at any moment, and how often is a matter of time.
+// scheduling a good state is reached: L1, L2, L4, L5, and L6 in the failsafe world.
+//
+// L3 is a bound: at any moment the time of faults may end (calmSteps). From then on a leader that is heard by as many
+// members as its commits wait for loses the key at most once more. Walked to its end with prompt watches.
 package model

@@ -130,6 +130,20 @@ func (r Result) String() string {
 	return line
 }
 
+// Row is the walk as a row of a table.
+func (r Result) Row() string {
+	end := "to its end"
+	if !r.Complete {
+		end = "bound on states"
+	}
+	var cut []string
+	for what, n := range r.Clipped {
+		cut = append(cut, fmt.Sprintf("%s %d", what, n))
+	}
+	slices.Sort(cut)
+	return fmt.Sprintf("| %s | %d | %d | %s | %s |", r.Config.Name, r.States, r.Depth, end, strings.Join(cut, ", "))
+}
+
 // Key names the size and bounds of a world.
 func (c Config) Key() string {
 	mode := "async"
@@ -140,7 +154,7 @@ func (c Config) Key() string {
 	for _, x := range []struct {
 		on   bool
 		name string
-	}{{c.Clock, "time"}, {c.Split, "late answers"}, {c.Failsafe, "failsafe"}, {c.ClockStops, "clocks stop"}, {c.Strict, "strict"}, {c.Prompt, "prompt watches"}, {c.NoRenew, "no renewals"}, {c.Tail, "rejoining"}, {c.OldCopies, "old copies"}, {c.Dead != 0, "dead agents"}, {c.OldRace, "an old race"}} {
+	}{{c.Clock, "time"}, {c.Split, "late answers"}, {c.Failsafe, "failsafe"}, {c.ClockStops, "clocks stop"}, {c.Strict, "strict"}, {c.Prompt, "prompt watches"}, {c.NoRenew, "no renewals"}, {c.Tail, "rejoining"}, {c.OldCopies, "old copies"}, {c.Dead != 0, "dead agents"}, {c.OldRace, "an old race"}, {c.Caused, "nothing is lost without a fault"}, {c.Calm, "until all is calm"}} {
 		if x.on {
 			extra.WriteString(", " + x.name)
 		}

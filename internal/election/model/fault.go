@@ -38,6 +38,12 @@ func (x *walk) memberFaults(i int) {
 	if m.absent == 0 && m.server != serverPrimary && !x.s.streams(i) {
 		x.do(stAbsent, i, 0, func(s *State) bool { s.m[i].absent = 1; return w.spend(s, budAbsent) })
 	}
+	if x.s.left[budApart] > 0 && m.cut == 0 {
+		x.do(stApart, i, 0, func(s *State) bool { s.m[i].cut = 2; return w.spend(s, budApart) })
+	}
+	if x.s.left[budStuck] > 0 && m.agentUp() && m.stuck == 0 {
+		x.do(stStuck, i, 0, func(s *State) bool { s.m[i].stuck = 1; return w.spend(s, budStuck) })
+	}
 	x.dataFaults(i)
 }
 
@@ -65,8 +71,7 @@ func (x *walk) dataFaults(i int) {
 				return false
 			}
 			w.kill(s, i)
-			s.left[budAgentKill]++
-			w.killAgent(s, i) // what the agent knew was on that disk, or goes with its node
+			w.endAgent(s, i) // what the agent knew was on that disk, or goes with its node
 			m.wal, m.frz, m.conn, m.up = log{}, freeze{}, 0, 0
 			return true
 		})
@@ -78,8 +83,7 @@ func (x *walk) dataFaults(i int) {
 				return false
 			}
 			w.kill(s, i)
-			s.left[budAgentKill]++
-			w.killAgent(s, i)
+			w.endAgent(s, i)
 			m.wal, m.frz, m.conn, m.up, m.signal = log{n: 1, e: [maxLog]record{m.wal.e[0]}}, freeze{}, 0, 0, 1
 			if w.cfg.Bug != BugSameData {
 				m.data++
@@ -105,8 +109,7 @@ func (w *world) double(s *State, i int) bool {
 	l := m.tok.lease
 	s.ghost = ghost{active: 1, member: uint8(i), lease: l, age: m.tok.age}
 	w.kill(s, i)
-	s.left[budAgentKill]++
-	w.killAgent(s, i)
+	w.endAgent(s, i)
 	m.tok = token{}
 	return true
 }

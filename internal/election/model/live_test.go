@@ -50,3 +50,40 @@ func TestAStuckClusterIsNoticed(t *testing.T) {
 		t.Fatal("not noticed")
 	}
 }
+
+// restless are the worlds in which something goes wrong for a while, and then nothing any more. One more change of
+// the leader than L3 allows fits into each.
+func restless() []Config {
+	calm := func(c *Config) { c.Prompt, c.Calm = true, true }
+	return []Config{
+		quorum(3, 2, map[budget]int{budFreeze: 2, budReigns: 2}).but(calm),
+		quorum(3, 1, map[budget]int{budFreeze: 4, budReigns: 2}).but(calm),
+	}
+}
+
+// L3: a leader that is heard by as many members as its commits wait for is not replaced again and again.
+func TestAHealthyLeaderIsLeftAlone(t *testing.T) {
+	for _, c := range restless() {
+		t.Run(c.Name, func(t *testing.T) {
+			c.MaxStates = maxStates(t, 40_000)
+			r := Explore(c)
+			t.Log(r.String())
+			if r.Violation != violNone {
+				t.Fatal(r.Story())
+			}
+		})
+	}
+}
+
+// A key that wanders for ever makes no state wrong either. Voters that do not care whether they hear their leader
+// bring that about.
+func TestAKeyThatNeverRestsIsNoticed(t *testing.T) {
+	for _, c := range restless() {
+		c.Bug, c.MaxStates = BugAlwaysDeaf, max(maxStates(t, 0), 100_000)
+		r := Explore(c)
+		t.Log(r.String())
+		if r.Violation != violRestless {
+			t.Errorf("not noticed in %s", c.Name)
+		}
+	}
+}

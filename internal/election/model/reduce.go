@@ -3,7 +3,7 @@ package model
 import "github.com/pgha/pgha/internal/dcs"
 
 // What makes worlds smaller without leaving anything out. Config.Full does without all of it, and a test
-// compares the two.
+// compares the two. Members are not taken for interchangeable, because the core breaks ties by name.
 
 // reduce gives states the same form that nobody can ever tell apart.
 func (w *world) reduce(s *State) {
@@ -19,6 +19,13 @@ func (w *world) reduce(s *State) {
 	if !w.askable(s) {
 		for i := range w.n {
 			s.m[i].conn = 0 // whose answer counts for whom: no commit asks any more
+		}
+	}
+	if w.cfg.Left[budFaults] > 0 && s.left[budFaults] == 0 || s.calm.who != 0 {
+		for b := range s.left {
+			if budget(b).fault() || s.calm.who != 0 && budget(b) != budFreeze && budget(b) != budVote && budget(b) != budReigns {
+				s.left[b] = 0 // which of them it was means nothing any more
+			}
 		}
 	}
 	// Requests of unknown outcome that can never be carried out any more are none; their order means nothing.
@@ -69,8 +76,9 @@ func (c *content) mayBe(key string, rev revision) bool {
 }
 
 // resolve answers a request that can never be carried out any more at once. Its sender alone learns anything by
-// that, namely that it may send the same again: until then it could have waited with its decision as well.
-// Where more follows from an answer (the set, a release, a hand-over) it comes when it comes.
+// that, namely that it may send the same again, and whether that is sent or lies with it unsent makes no
+// difference to anybody else. Where more follows from an answer (the set, a release, a hand-over) it comes
+// when it comes.
 func (w *world) resolve(s *State, i int) {
 	m := &s.m[i]
 	for r := range m.req {

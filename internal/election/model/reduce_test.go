@@ -6,7 +6,7 @@ import "testing"
 // traces that are no longer, and worlds that are walked to their ends are as sound and as live.
 func TestNothingIsReducedAway(t *testing.T) {
 	both := func(c Config) (full, small Liveness) {
-		c.MaxStates = maxStates(t, 6_000)
+		c.MaxStates = maxStates(t, 3_000)
 		small = ExploreLiveness(c, led)
 		c.Full, c.MaxStates = true, 10*c.MaxStates
 		if small.Violation != violNone || small.Complete {

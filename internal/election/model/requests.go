@@ -135,7 +135,7 @@ func (x *walk) storeSteps() {
 func (w *world) refresh(s *State, i int) {
 	m := &s.m[i]
 	before, after := w.content(m.snap), w.content(s.store)
-	m.snap = w.shown(s, i)
+	m.snap, m.stuck = w.shown(s, i), 0
 	for r := range m.req {
 		if m.req[r].status == reqEcho {
 			m.req[r] = request{}
@@ -189,7 +189,7 @@ func (w *world) tidy(s *State) {
 		if m.server == serverStandby {
 			m.now, m.before = setting{}, [2]setting{} // without effect there, and written anew before a promotion
 		}
-		if w.cfg.Prompt && m.agentUp() && w.stale(s, i) {
+		if w.cfg.Prompt && m.stuck == 0 && m.agentUp() && w.stale(s, i) {
 			w.refresh(s, i)
 		}
 		if m.absent != 0 && s.streams(i) {

@@ -265,13 +265,14 @@ type member struct {
 	barrier uint8
 	copies  [maxMembers]uint8 // whose data those in the setting had when the barrier was read
 	round   round
+	stuck   uint8 // its watch brings nothing new; only where that is a fault
 	racing  uint8 // a transaction that takes the key was sent, and its fate is not known
 	// The fencer.
 	tok     token
 	promise uint8 // to whom it promised not to race, plus one; zero: to nobody
 	// The node.
 	frozen uint8
-	cut    uint8 // no replication to this member
+	cut    uint8 // no replication to this member (1), or nothing at all between it and the others (2)
 	// The server and its disk.
 	server serverState
 	clean  uint8
@@ -328,6 +329,7 @@ type State struct {
 	commits [maxCommits]commit
 	late    [maxLate]ref // transactions that may yet be carried out
 	ghost   ghost
+	calm    calm
 	left    [numBudgets]uint8
 	broken  uint8 // a check that a step itself made failed (a violation number)
 }
@@ -355,6 +357,9 @@ const (
 	budArchive
 	budRounds
 	budVote
+	budApart
+	budStuck
+	budFaults
 	numBudgets
 )
 
@@ -363,6 +368,7 @@ func (b budget) String() string {
 		"commits", "agent restarts", "server crashes", "unknown outcomes", "node freezes",
 		"replication cuts", "switchovers", "failovers by hand", "deleted leader keys", "doubled nodes", "re-clones",
 		"freezes for a vote", "changes of the leader", "unanswered probes", "changes of the set", "voters given up", "records from the archive", "rounds of promises", "votes",
+		"nodes apart", "watches stuck", "faults in all",
 	}[b]
 }
 

@@ -53,6 +53,9 @@ const (
 	stPromiseOver
 	stRoundDone
 	stRestore
+	stApart
+	stStuck
+	stCalm // arg: who hears each other from now on
 	numSteps
 )
 
@@ -71,7 +74,7 @@ func unpack(x uint32) step { return step{stepKind(x), uint8(x >> 8), uint8(x >> 
 func (t step) fault() bool {
 	switch t.kind {
 	case stLostDone, stLostLate, stKillAgent, stCrash, stFreezeNode, stCut, stSwitchover, stFailover, stDelete, stGhost,
-		stReclone, stNoSync, stAbsent, stTick, stRestore:
+		stReclone, stNoSync, stAbsent, stTick, stRestore, stApart, stStuck:
 		return true
 	default:
 		return false
@@ -103,10 +106,16 @@ func (w *world) successors(s *State, emit func(step, *State)) {
 	x.clientSteps()
 	x.storeSteps()
 	x.operatorSteps()
+	if w.cfg.Calm && s.calm.who == 0 {
+		x.calmSteps()
+	}
 }
 
 // do makes a successor by a change of a copy; a change that refuses leaves none.
 func (x *walk) do(kind stepKind, who, arg int, change func(*State) bool) {
+	if x.s.calm.who != 0 && (step{kind: kind}).fault() {
+		return
+	}
 	x.next = *x.s
 	if !change(&x.next) || x.next.broken == outOfBounds || x.next == *x.s {
 		return
@@ -218,7 +227,7 @@ const (
 func (w *world) sights(s *State, i int) []sight {
 	m := &s.m[i]
 	switch {
-	case !w.sync() || m.own.rev != 0 || s.left[budReigns] == 0 && m.frz.recorded == 0:
+	case !w.sync() || m.own.rev != 0 || s.left[budReigns] == 0 && m.frz.recorded == 0 || !w.mayLose(s, i):
 		return []sight{sightGood}
 	case m.frz.recorded != 0:
 		return []sight{sightGood, sightLost, sightLost | sightLong}
@@ -261,14 +270,17 @@ func (w *world) actsAtOnce(s *State, i int) bool {
 // say who has lost the leader.
 func (x *walk) answerSteps(i int, what sight) {
 	w := x.w
-	could := 0
+	could, lose := 0, 0
 	for j := range w.n {
-		if j != i && x.s.m[j].agentUp() {
+		if j != i && x.s.m[j].agentUp() && x.s.m[i].cut != 2 && x.s.m[j].cut != 2 {
 			could |= 1 << j
+		}
+		if w.mayLose(x.s, j) {
+			lose |= 1 << j
 		}
 	}
 	for set := could; ; set = (set - 1) & could {
-		for lost := set; ; lost = (lost - 1) & set {
+		for lost := set & lose; ; lost = (lost - 1) & set & lose {
 			x.do(stAnswers, i|int(what)<<4, set|lost<<4, func(s *State) bool {
 				if set != could && !w.spend(s, budSilent) {
 					return false
@@ -297,9 +309,8 @@ func (w *world) answers(s *State, i, set, lost int) {
 			continue
 		}
 		o := &s.m[j]
-		if w.sync() && o.own.rev == 0 && lost&(1<<j) != 0 {
-			w.seeing(s, j, sightLost)
-			p.ans[j].lost = w.plan(w.key(s, j)).lost
+		if w.sync() && o.own.rev == 0 {
+			p.ans[j].lost = w.sees(s, j, sightLost*sight(lost>>j&1)).lost
 		}
 		w.seeing(s, j, sightGood)
 		a := &p.ans[j]

@@ -129,6 +129,8 @@ func tellFault(t step, who string) string {
 		if t.arg != 0 {
 			return fmt.Sprintf("%s's disk is replaced by an old copy", who)
 		}
+	case stCalm:
+		return fmt.Sprintf("from now on nothing goes wrong any more, and %s hear each other", list(namesOf(t.arg)))
 	case stDelete:
 		return "an operator deletes the leader key"
 	default:
@@ -150,6 +152,7 @@ func stepText(k stepKind) string {
 		stThawNode: "%s's node goes on", stCut: "replication to %s is cut", stHeal: "replication to %s is possible again",
 		stGhost:   "%s's node is cut off for good, and another of the same name starts",
 		stReclone: "%s's disk is replaced by an empty one", stNoSync: "%s's nosync tag is turned over", stAbsent: "%s has not streamed for a while", stPublish: "%s publishes the name of its new data", stRoundDone: "%s's round of promises ends", stPromiseOver: "%s's promise is over", stRestore: "%s takes a record from the archive",
+		stApart: "nothing gets through any more between %s and the others", stStuck: "%s's watch is stuck",
 	}
 	if s, ok := text[k]; ok {
 		return s

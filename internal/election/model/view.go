@@ -62,7 +62,7 @@ func (s *State) streams(i int) bool {
 		return false
 	}
 	u := &s.m[m.recv-1]
-	if u.frozen != 0 || u.server != serverPrimary && u.server != serverStandby && u.server != serverStopping {
+	if u.frozen != 0 || u.cut == 2 || u.server != serverPrimary && u.server != serverStandby && u.server != serverStopping {
 		return false
 	}
 	return m.wal.n <= u.wal.end(m.wal.timeline())

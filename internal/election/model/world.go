@@ -35,7 +35,11 @@ type Config struct {
 	Tail bool
 	// OldCopies: a disk that is replaced may also come back with an old copy of the data.
 	OldCopies bool
-	// Prompt: watches never lag. NoRenew: no title is ever proven again. Dead: the members, by bit, whose
+	// Caused: who loses sight of the leader has a reason for it, which is a fault: see mayLose.
+	Caused bool
+	// Calm: at some moment all goes well from then on: see calmSteps.
+	Calm bool
+	// Prompt: watches never lag, but for those that are stuck. NoRenew: no title is ever proven again. Dead: the members, by bit, whose
 	// agents never run. They make worlds small in which a certain bug is looked for.
 	Prompt  bool
 	NoRenew bool
@@ -175,6 +179,11 @@ func (w *world) commit(s *State, t dcs.Txn, a applied) (done bool) {
 			s.broken = outOfBounds
 			return false
 		}
+		if h := before.leader.name; after.reign.epoch > before.reign.epoch && h != 0 && s.calm.who&(1<<(h-1)) != 0 {
+			if s.calm.lost++; s.calm.lost > 1 {
+				s.broken = uint8(violRestless)
+			}
+		}
 		s.store = a.after
 	}
 	return a.done
@@ -201,6 +210,12 @@ const outOfBounds = 255
 func (w *world) spend(s *State, b budget) bool {
 	if s.left[b] == 0 {
 		return false
+	}
+	if w.cfg.Left[budFaults] > 0 && b.fault() {
+		if s.left[budFaults] == 0 {
+			return false
+		}
+		s.left[budFaults]--
 	}
 	s.left[b]--
 	return true

@@ -26,6 +26,36 @@ func failsafe(members int, left map[budget]int) Config {
 	return async(members, left).but(func(c *Config) { c.Failsafe = true })
 }
 
+// faulty are the worlds with all faults at once.
+func faulty() []Config {
+	return []Config{
+		everything(1, 1, nil),
+		everything(2, 1, nil),
+		everything(1, 1, map[budget]int{budCommit: 3}),
+		everything(1, 2, map[budget]int{budCommit: 0}),
+		everything(2, 2, map[budget]int{budCommit: 0}),
+		everything(1, 2, nil),
+		everything(2, 2, nil),
+		// An operator interferes: a switchover and a failover by hand, members that leave the set and come back.
+		everything(1, 1, map[budget]int{budSwitchover: 1, budFailover: 1, budReigns: 3}),
+		everything(1, 1, map[budget]int{budNoSync: 2}),
+		// Three faults: two successive takeovers, each of a fault of its own, and one more.
+		everything(1, 3, map[budget]int{budCommit: 3}),
+	}
+}
+
+// everything is a world of three members with all faults in it, at most so many in all, in which a commit waits for
+// any wait of the standbys and the leader changes up to twice. Watches are prompt unless one is stuck, and
+// who loses sight of the leader has a reason: the fault is there, or it is counted.
+func everything(wait, faults int, left map[budget]int) Config {
+	c := quorum(3, wait, map[budget]int{
+		budFaults: faults, budAgentKill: 1, budServerCrash: 1, budUnknown: 1, budFreezeNode: faults, budApart: faults, budStuck: 1,
+		budReclone: 1, budFreeze: 2 * (3 - wait), budReigns: 2, budCommit: 1,
+	})
+	maps.Copy(c.Left, left)
+	return c.but(func(c *Config) { c.Prompt, c.Caused = true, true })
+}
+
 func with(c Config, left map[budget]int) Config {
 	c.Left = map[budget]int{budReigns: 1}
 	maps.Copy(c.Left, left)
@@ -101,6 +131,7 @@ func Worlds() []Config {
 		failsafe(2, map[budget]int{budRounds: 2, budSilent: 1, budAgentKill: 1}),
 		failsafe(3, map[budget]int{budRounds: 2, budSilent: 1}),
 	}
+	all = append(all, faulty()...)
 	for i := range all {
 		all[i].Name = all[i].Key()
 	}

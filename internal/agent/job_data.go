@@ -365,15 +365,14 @@ func (a *Agent) clone(ctx context.Context, v election.View, act election.Clone) 
 		f.upstream = upstreamRecord{}
 	})
 	if err := a.pg.BaseBackup(ctx, src, postgres.BackupOptions{Options: opts}, a.jobs.setProgress); err != nil {
+		a.pruneAsides()
 		return fmt.Errorf("clone from %s: %w", act.Source, err)
 	}
 	a.facts.with(func(f *facts) {
 		f.local.Divergence, f.local.DivergenceFor = election.DivergenceNone, v.Store.Cluster.Leader.ModRevision
 		f.forgetResults(election.JobStart, election.JobCompare, election.JobRewind)
 	})
-	if err := a.pruneAsides(2); err != nil {
-		a.log.Warn("old moved-aside directories not removed", zap.Error(err))
-	}
+	a.pruneAsides()
 	return a.startStandby(ctx, v, act.Source, act.ConnURL)
 }
 
@@ -433,11 +432,22 @@ func options(list config.CommandOptions) []postgres.Option {
 	return out
 }
 
-// pruneAsides keeps the newest directories that were moved aside and removes older ones.
-func (a *Agent) pruneAsides(keep int) error {
-	removed, err := a.pg.RemoveAsides(keep)
-	if len(removed) > 0 {
-		a.log.Info("old moved-aside directories removed", zap.Strings("paths", removed))
+// keptAsides is how many directories that were moved aside are kept. Where the volume is nearly full
+// only the newest is: what was moved away before it has been superseded, and stands in the way.
+const keptAsides = 2
+
+// pruneAsides removes all but the newest of what was moved aside.
+func (a *Agent) pruneAsides() {
+	keep := keptAsides
+	tight, err := a.pg.SpaceIsTight()
+	if tight {
+		keep = 1
 	}
-	return err
+	removed, rerr := a.pg.RemoveAsides(keep)
+	if len(removed) > 0 {
+		a.log.Info("old moved-aside directories removed", zap.Strings("paths", removed), zap.Bool("volume_nearly_full", tight))
+	}
+	if err := errors.Join(err, rerr); err != nil {
+		a.log.Warn("old moved-aside directories not removed", zap.Error(err))
+	}
 }

@@ -306,6 +306,15 @@ func (s *Server) Asides() ([]Aside, error) {
 	return out, nil
 }
 
+// SpaceIsTight says that the volume of what was moved aside has less than a quarter of its room left.
+func (s *Server) SpaceIsTight() (bool, error) {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(s.opt.StateDir, &fs); err != nil {
+		return false, fmt.Errorf("free space of %s: %w", s.opt.StateDir, err)
+	}
+	return fs.Bavail < fs.Blocks/4, nil
+}
+
 // RemoveAsides deletes all but the newest keep of what was moved aside, and returns what went.
 func (s *Server) RemoveAsides(keep int) (removed []string, err error) {
 	all, err := s.Asides()

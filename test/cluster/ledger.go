@@ -108,6 +108,8 @@ type Overlap struct {
 	// acknowledged it. Otherwise the answer may only have been late on its way, as when a cut link
 	// is healed and the dead server's kernel sends again; whether the row was kept says Lost.
 	Certain bool
+	// Proof is an acknowledgement that shows it.
+	Proof Ack
 }
 
 func (o Overlap) String() string {
@@ -195,7 +197,7 @@ func Overlaps(acks []Ack) (overlaps []Overlap, forks []int) {
 			o := Overlap{Old: older, New: newer, By: older.Last.Received - newer.First.Received}
 			for _, a := range acks {
 				if a.Server == older.Server && a.Timeline == older.Timeline && after(a, newer.First) {
-					o.Certain = true
+					o.Certain, o.Proof = true, a
 				}
 			}
 			overlaps = append(overlaps, o)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -188,6 +189,7 @@ func (c *Cluster) Dump(ctx context.Context) string {
 			fmt.Fprintf(&b, " (%v)", err)
 		}
 		fmt.Fprintf(&b, "\n-- /patroni: %s\n-- why: %s\n-- log:\n%s\n", m.brief(ctx, "/patroni"), m.Why(ctx), tail(m.LogFile(), 25))
+		fmt.Fprintf(&b, "-- server log:\n%s\n", tail(filepath.Join(m.StateDir(), "postgres.log"), 15))
 	}
 	b.WriteString("== etcd\n")
 	b.WriteString(c.dumpKeys(ctx))

@@ -256,6 +256,15 @@ func (r *report) print(w io.Writer) {
 	line("inconsistencies of the lists", "%d", len(l.Violations))
 	line("members that needed a human", "%d (crashed agents: %d)", r.Humans, r.Crashes)
 	line("longest stall of the storm itself", "%d ms", r.Stall.Milliseconds())
+	for _, o := range r.Certain {
+		at := func(a cluster.Ack) string {
+			return fmt.Sprintf("row %d sent %.3fs, executed %s, received %.3fs", a.ID, (a.Sent - r.Began).Seconds(),
+				a.Executed.UTC().Format("15:04:05.000"), (a.Received - r.Began).Seconds())
+		}
+		line("  overlap", "%s", o)
+		line("    the newer's first", "%s", at(o.New.First))
+		line("    the older's proof", "%s", at(o.Proof))
+	}
 	for _, c := range r.FalseFailovers {
 		line("  false failover", "%s to %s at %.2fs, %s", c.From, c.To, (c.At - r.Began).Seconds(), r.during(c.At))
 	}

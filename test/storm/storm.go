@@ -22,8 +22,8 @@ const (
 	bootTime       = 2 * time.Minute
 	lookEvery      = 100 * time.Millisecond
 	restartDelay   = time.Second // of the supervisor, after an agent has ended by itself
-	volumeSize     = 640 << 20
-	maximumLag     = 256 << 10 // bytes; small, so that a failover to a standby far behind shows
+	volumeSize     = 1 << 30     // for the data, and for what is moved aside
+	maximumLag     = 256 << 10   // bytes; small, so that a failover to a standby far behind shows
 )
 
 // storm is one run.

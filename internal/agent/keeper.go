@@ -239,6 +239,12 @@ func (k *keeper) round(ctx context.Context) time.Duration {
 		}
 		return every
 	}
+	if claim && Now() >= own.DemoteAt(k.margin()) && k.a.jobs.kind() != election.JobBootstrap {
+		// Nobody came to use it, and it is no title that a decision could give up: without this the
+		// agent would never have a lease again.
+		k.drop(ctx)
+		return 0
+	}
 	if own.Held() && Now() >= own.DemoteAt(k.margin()) && !k.a.paused() {
 		// The title is over for this agent, and its server is being silenced. Were the lease kept
 		// alive meanwhile, a server that cannot be proven down would block everybody for ever.

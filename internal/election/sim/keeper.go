@@ -128,6 +128,10 @@ func (a *agent) keepRound(t *task) time.Duration {
 		}
 		return every
 	}
+	if claim && a.now() >= own.DemoteAt(a.margin()) && a.job.view.Kind != election.JobBootstrap {
+		a.drop(t) // nobody came to use it
+		return 10 * time.Millisecond
+	}
 	if own.Held() && a.now() >= own.DemoteAt(a.margin()) {
 		// The title is over for this agent, and its server is being silenced. Were the lease kept
 		// alive meanwhile, a server that cannot be proven down would block everybody for ever.

@@ -80,6 +80,24 @@ func some(e *engine, most float64) float64 {
 	return e.rng.Float64() * most
 }
 
+// Rough marks the seeds of worlds in which faults follow one another within seconds. What needs three of
+// them at once is found sooner there; the others have the longer stories.
+const Rough = 1 << 63
+
+// roughen has more kinds of faults happen, and happen more often.
+func (c *Config) roughen(e *engine) {
+	c.FaultEvery = pick[time.Duration](e, 1, 2, 4) * time.Second
+	c.FaultTime = pick[time.Duration](e, 60, 120) * time.Second
+	for _, k := range faultKinds() {
+		if e.chance(0.4) {
+			c.Kinds = append(c.Kinds, weighted{k, 1 + e.rng.IntN(4)})
+		}
+	}
+	if c.Sync.Mode == election.SyncOff && e.chance(0.5) {
+		c.Sync.Mode = election.SyncQuorum
+	}
+}
+
 // Random draws a whole configuration.
 func Random(seed uint64) Config {
 	e := newEngine(seed ^ 0x5151515151515151)
@@ -139,6 +157,9 @@ func Random(seed uint64) Config {
 		if e.chance(0.45) {
 			c.Kinds = append(c.Kinds, weighted{k, 1 + e.rng.IntN(4)})
 		}
+	}
+	if seed&Rough != 0 {
+		c.roughen(e)
 	}
 	return c
 }

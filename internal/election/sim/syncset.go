@@ -74,10 +74,11 @@ func (a *agent) voidVote(t *task) error {
 	return err
 }
 
-// loadFiles writes the setting and has the server read it.
+// loadFiles writes the setting and has the server read it. A reload that comes late finds what the files say
+// by then.
 func (a *agent) loadFiles(t *task, setting election.SyncSetting) error {
+	a.n.writeSync(setting)
 	return a.fence(t, func(f *fencer) error {
-		f.n.writeSync(setting)
 		f.n.pg.reload()
 		return nil
 	})

@@ -68,9 +68,13 @@ func (a *Agent) publishFailsafe(ctx context.Context, v election.View, members []
 // another set, those of both are asked: some candidate may have read the new one.
 func (a *Agent) writeFailsafe(ctx context.Context, v election.View, members []election.FailsafeMember) (int64, error) {
 	over := v.Store.Cluster.FailsafeRev
-	fresh := false
+	fresh, asking := false, false
 	a.facts.with(func(f *facts) {
 		s := &f.failsafe
+		// Either this write is known when a round ends, or the round is known here.
+		if asking = s.asking; asking {
+			return
+		}
 		fresh = !s.pending || s.own != v.Own.Revision || s.over != over
 		if fresh {
 			s.unsettled, s.opening = nil, false
@@ -79,6 +83,9 @@ func (a *Agent) writeFailsafe(ctx context.Context, v election.View, members []el
 		s.pending, s.own, s.over = true, v.Own.Revision, over
 		s.unsettled = append(s.unsettled, members...)
 	})
+	if asking {
+		return errors.New("write the failsafe set: promises are being asked for")
+	}
 	res, err := a.store.Apply(ctx, dcs.WriteFailsafe(v.Own.Revision, over, members))
 	if errors.Is(err, dcs.ErrUnavailable) && fresh {
 		a.facts.with(func(f *facts) { f.failsafe.pending = false })

@@ -104,9 +104,11 @@ func RoundMisses(v View, asked []FailsafeMember) string {
 	return ""
 }
 
-// restsOnPromises says that the title lasts longer than the lease is proven for. Until it is proven again
-// the failsafe set stays: whom it does not name has promised nothing.
-func (v *View) restsOnPromises() bool { return v.Own.Held() && v.Own.Promised > v.Own.Sent }
+// restsOnPromises says that the title lasts longer than the lease is proven for, or may do so any moment.
+// Until it is proven again the failsafe set stays: whom it does not name has promised nothing.
+func (v *View) restsOnPromises() bool {
+	return v.Failsafe.Asking || v.Own.Held() && v.Own.Promised > v.Own.Sent
+}
 
 // failsafeDue says that it is time for a round: the store has been silent for longer than a renewal may
 // take, and the last round is a third of the time to live ago, or failed a while ago.

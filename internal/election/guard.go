@@ -72,7 +72,7 @@ func actionViolation(v *View, a Action) string {
 			return "a leader key is adopted that does not hang on the own lease"
 		}
 	case WriteFailsafe:
-		if v.Own.Promised > v.Own.Sent {
+		if v.Own.Promised > v.Own.Sent || v.Failsafe.Asking {
 			return "the failsafe set changes while the title rests on the promises of its members"
 		}
 	case Clone:

@@ -83,7 +83,7 @@ func reconcileLeaderRules() []reconcileRule {
 		},
 		{
 			id:   "reconcile.failsafe",
-			doc:  "The published failsafe set is not that of the members that can be asked, or there should be none (row D-72). While the title rests on promises it stays.",
+			doc:  "The published failsafe set is not that of the members that can be asked, or there should be none (row D-72). While the title rests on promises, or they are being asked for, it stays.",
 			when: leads(func(v *View) bool { return failsafeStale(v) && !v.restsOnPromises() }),
 			then: func(v *View) Action { return WriteFailsafe{Members: failsafeWanted(v)} },
 		},

@@ -63,6 +63,10 @@ func failsafeRows() []row {
 			v.Policy.FailsafeMode = false
 			v.Own.Promised, v.Failsafe.DoneAt = testNow-time.Second, testNow-time.Second
 		}),
+		no("a member came while a round runs: the set stays", func(v *View) {
+			v.Store.Cluster.Failsafe = failsafeSet()[:2]
+			v.Own.Sent, v.Failsafe.Asking = testNow-time.Second, true
+		}),
 		no("a member came, and the title rests on promises: the set stays", func(v *View) {
 			v.Store.Cluster.Failsafe = failsafeSet()[:2]
 			v.Own.Promised, v.Failsafe.DoneAt = testNow-time.Second, testNow-time.Second
@@ -258,6 +262,7 @@ func syncTitleRows() []row {
 			name: "the files of a stopped leader hold a weaker setting than what is published", view: syncLeader(), rule: "leader.start_as_standby", trouble: true,
 			with: func(v *View) {
 				v.Local.Server = ServerDown
+				v.Store.Cluster.Reign.NextTimeline = 2 // pg_control does not show the promotion yet
 				setMember(v, "c", func(m *Member) { m.State = StateStarting })
 				v.Local.Sync = LocalSync{Known: true}
 			},

@@ -20,11 +20,11 @@ const syncLoadPatience = 10 * time.Second
 // wait for, never an empty set by accident (safety review, holes 3 and 13), and the timeline number that
 // was reserved for this reign (hole 10).
 func (a *Agent) readyToLead(ctx context.Context, v election.View, setting election.SyncSetting) error {
+	now, err := a.seenReign(ctx)
+	if err != nil {
+		return err
+	}
 	if managed(v.Policy.Sync.Mode, v.Store.Cluster.Sync) {
-		now, err := a.seenReign(ctx)
-		if err != nil {
-			return err
-		}
 		if published := election.SyncForPromotion(now); !published.Equal(setting) {
 			a.log.Info("synchronous standbys of the promotion changed with the news", zap.Stringer("to", published), zap.Stringer("from", setting))
 			setting = published
@@ -33,11 +33,13 @@ func (a *Agent) readyToLead(ctx context.Context, v election.View, setting electi
 			return err
 		}
 	}
-	reign := a.reign()
-	if reign.Holder != v.Self.Name || reign.NextTimeline <= v.Local.Timeline {
-		a.log.Warn("no timeline number is reserved for this promotion", zap.String("reign_of", reign.Holder),
-			zap.Uint32("reserved", uint32(reign.NextTimeline)))
+	reign := now.Store.Cluster.Reign
+	switch {
+	case reign.Holder != v.Self.Name:
+		a.log.Warn("no timeline number is reserved for this promotion", zap.String("reign_of", reign.Holder))
 		return nil
+	case reign.NextTimeline <= v.Local.Timeline:
+		return fmt.Errorf("timeline %d, reserved for this reign, is used", reign.NextTimeline)
 	}
 	return a.pg.ReserveTimeline(v.Local.Timeline, reign.NextTimeline)
 }

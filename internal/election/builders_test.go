@@ -143,3 +143,9 @@ func setMember(v *View, name string, f func(*Member)) {
 func failed(kind JobKind, class FailureClass, times int, before time.Duration) JobResult {
 	return JobResult{Kind: kind, At: testNow - before, Err: "it broke", Class: class, Failures: times}
 }
+
+// toBePromoted has a leader's server be the standby that it was when it won the key.
+func toBePromoted(v *View) {
+	v.Local.Role, v.Local.Signal = RoleStandby, true
+	v.Store.Cluster.Reign.NextTimeline = v.Local.Timeline + 1
+}

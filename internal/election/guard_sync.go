@@ -345,7 +345,10 @@ func withdrawViolation(v *View, w WithdrawVote) string {
 }
 
 func promoteViolation(v *View, s SyncSetting) string {
-	have := v.Store.Cluster.Sync
+	have, reign := v.Store.Cluster.Sync, v.Store.Cluster.Reign
+	if v.Local.Server == ServerRunning && reign.Holder == v.Self.Name && reign.ModRevision == v.Own.Revision && reign.NextTimeline <= v.Local.Timeline && v.Local.Timeline > 0 {
+		return "a promotion to a timeline that nobody reserved"
+	}
 	if v.Store.Cluster.Revision < v.Own.Revision && (v.Policy.Sync.Mode != SyncOff || have.Active()) && v.Local.Server == ServerRunning && v.Local.Role == RoleStandby {
 		return "a promotion before the electorate that came with the title is known"
 	}

@@ -15,7 +15,7 @@ func TestGuardRefusesWhatCostsACommit(t *testing.T) {
 	same := func(*View) {}
 	promotable := func() View {
 		v := syncLeader()
-		v.Local.Role, v.Local.Signal = RoleStandby, true
+		toBePromoted(&v)
 		return v
 	}
 	withdrawn := func() View {

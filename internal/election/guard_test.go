@@ -11,7 +11,7 @@ import (
 func TestGuardRefuses(t *testing.T) {
 	promotable := func() View {
 		v := healthyLeader()
-		v.Local.Role, v.Local.Signal = RoleStandby, true
+		toBePromoted(&v)
 		return v
 	}
 	downLeader := func() View { v := healthyLeader(); v.Local.Server = ServerDown; return v }
@@ -49,6 +49,7 @@ func TestGuardRefuses(t *testing.T) {
 			v.Now = v.Own.Sent + v.Own.TTL - time.Second
 		}, "safety margin"},
 		{"promotion without a fencer", promotable, Promote{}, func(v *View) { v.Fencer.Alive = false }, "fencer"},
+		{"promotion to a timeline that nobody reserved", promotable, Promote{}, func(v *View) { v.Local.Timeline = 2 }, "nobody reserved"},
 		{"promotion of another system", promotable, Promote{}, func(v *View) { v.Local.SystemID = "7999" }, "system identifier"},
 		{"start of a primary without a title", downLeader, StartPrimary{}, func(v *View) { v.Own = Own{} }, "without a title"},
 		{"start of a primary within the margin", downLeader, StartPrimary{}, func(v *View) { v.Own.Sent = 0 }, "safety margin"},
@@ -56,6 +57,7 @@ func TestGuardRefuses(t *testing.T) {
 		{"hand-over without a title", healthyLeader, HandOver{Candidate: "b"}, func(v *View) { v.Own = Own{} }, "without a title"},
 		{"hand-over to itself", healthyLeader, HandOver{Candidate: "b"}, func(v *View) { v.Self.Name = "b" }, "to itself"},
 		{"another failsafe set under a title that rests on promises", healthyLeader, WriteFailsafe{}, func(v *View) { v.Own.Promised = v.Own.Sent + 1 }, "promises"},
+		{"another failsafe set while promises are asked for", healthyLeader, WriteFailsafe{}, func(v *View) { v.Failsafe.Asking = true }, "promises"},
 		{"release of the key under a running server", downLeader, ReleaseLeader{}, func(v *View) { v.Local.Server = ServerRunning }, "not proven down"},
 		{"release of the key under a dying server (hole 7)", downLeader, ReleaseLeader{}, func(v *View) { v.Local.Server = ServerDying }, "not proven down"},
 		{"release of the key under an unknown server", downLeader, ReleaseLeader{}, func(v *View) { v.Local.Server = ServerUnknown }, "not proven down"},

@@ -38,12 +38,17 @@ func ownerRows() []row {
 		},
 		{
 			name: "the winner of the race is promoted", view: healthyLeader(), rule: "leader.promote",
-			with: func(v *View) { v.Local.Role, v.Local.Signal = RoleStandby, true }, want: []Action{Promote{}},
+			with: toBePromoted, want: []Action{Promote{}},
+		},
+		{
+			name: "a server that was promoted in this very reign is not promoted again (hole 10)", view: healthyLeader(), rule: "leader.reserve", trouble: true,
+			with: func(v *View) { toBePromoted(v); v.Local.Timeline = v.Store.Cluster.Reign.NextTimeline },
+			want: []Action{StopServer{Fast: true, ReleaseAfter: true}},
 		},
 		{
 			name: "a promotion that failed for another key is tried again", view: healthyLeader(), rule: "leader.promote",
 			with: func(v *View) {
-				v.Local.Role, v.Local.Signal = RoleStandby, true
+				toBePromoted(v)
 				r := failed(JobPromote, ClassOther, startAttempts, time.Minute)
 				r.For = leaderRev - 20
 				v.Results = []JobResult{r}
@@ -53,7 +58,7 @@ func ownerRows() []row {
 		{
 			name: "a promotion that failed too often gives the key up", view: healthyLeader(), rule: "leader.promote", trouble: true,
 			with: func(v *View) {
-				v.Local.Role, v.Local.Signal = RoleStandby, true
+				toBePromoted(v)
 				r := failed(JobPromote, ClassOther, startAttempts, time.Second)
 				r.For = leaderRev
 				v.Results = []JobResult{r}
@@ -86,7 +91,12 @@ func startRows() []row {
 		},
 		{
 			name: "a standby that won the key and stopped is started as a standby", view: healthyLeader(), rule: "leader.start_as_standby",
-			with: down(func(v *View) { v.Local.Signal = true }), want: []Action{StartStandby{}},
+			with: down(toBePromoted), want: []Action{StartStandby{}},
+		},
+		{
+			name: "nor is it started for that", view: healthyLeader(), rule: "leader.reserve", trouble: true,
+			with: down(func(v *View) { toBePromoted(v); v.Local.Timeline = v.Store.Cluster.Reign.NextTimeline }),
+			want: []Action{ReleaseLeader{Why: "timeline 2, reserved for this reign, is used"}},
 		},
 		{
 			name: "a server that does not come up gives the key up", view: healthyLeader(), rule: "leader.give_up", trouble: true,

@@ -168,7 +168,7 @@ func ownerRules() []rule {
 			when: server(ServerDying),
 			then: idle("the postmaster exited, its processes are being cleared away", "proof that no process is left"),
 		},
-	}, slices.Concat(ownerStartRules(owner, server), ownerRunningRules(owner), switchoverRules(owner))...)
+	}, slices.Concat(ownerStartRules(owner, server), ownerStartingRules(owner, server), ownerRunningRules(owner), switchoverRules(owner))...)
 }
 
 func ownerStartRules(owner func(func(*View) bool) func(*View) bool, server func(ServerState) func(*View) bool) []rule {
@@ -181,6 +181,22 @@ func ownerStartRules(owner func(func(*View) bool) func(*View) bool, server func(
 				r := v.Result(JobStart)
 				return trouble(fmt.Sprintf("the server failed to start %d times: %s", r.Failures, r.Err), "",
 					ReleaseLeader{Why: "server does not start"})
+			},
+		},
+		{
+			id: "leader.reserve",
+			doc: "The timeline number that the reign reserved is used: this server was promoted in this reign already, and must not be again under a number that the next reign " +
+				"will reserve as well (hole 10). The key is given up, so that whoever leads next, this member perhaps, reserves another.",
+			when: owner(func(v *View) bool {
+				down := v.Local.Server == ServerDown && (v.Local.Signal || settingTooWeak(v))
+				return reservationUsed(v) && (down || v.standby())
+			}),
+			then: func(v *View) Plan {
+				why := fmt.Sprintf("timeline %d, reserved for this reign, is used", v.Store.Cluster.Reign.NextTimeline)
+				if v.Local.Server == ServerDown {
+					return trouble(why, "", ReleaseLeader{Why: why})
+				}
+				return trouble(why, "", StopServer{Fast: true, ReleaseAfter: true})
 			},
 		},
 		{
@@ -212,6 +228,11 @@ func ownerStartRules(owner func(func(*View) bool) func(*View) bool, server func(
 				return Plan{Reason: "the server of the leader is down", Actions: []Action{StartPrimary{}}}
 			},
 		},
+	}
+}
+
+func ownerStartingRules(owner func(func(*View) bool) func(*View) bool, server func(ServerState) func(*View) bool) []rule {
+	return []rule{
 		{
 			id: "leader.start_timeout",
 			doc: "The leader's server takes longer to start than primary_start_timeout, and another member could lead: " +
@@ -303,6 +324,13 @@ func votersRun(v *View) bool {
 		}
 	}
 	return able
+}
+
+// reservationUsed says that the server is on the timeline that the present reign, its own, reserved, or on a
+// newer one: its next promotion would make a number that nobody reserved.
+func reservationUsed(v *View) bool {
+	r := v.Store.Cluster.Reign
+	return r.Holder == v.Self.Name && r.ModRevision == v.Own.Revision && v.Local.Timeline != 0 && v.Local.Timeline >= r.NextTimeline
 }
 
 func startHopeless(v *View) bool {

@@ -137,7 +137,7 @@ func (w *syncWorld) crown(n *worldNode) string {
 	case bugRecompute:
 		setting.Wait = max(min(setting.Wait, 1), setting.Wait-1)
 	}
-	v.Local.Role = RoleStandby
+	toBePromoted(&v)
 	if why := Violation(v, Plan{Actions: []Action{Promote{Sync: setting}}}); why != "" {
 		w.refused++
 		if w.bug == bugNone {

@@ -16,7 +16,7 @@ import (
 )
 
 // The environment says how much to try: PGHA_SIM_SEEDS is a number of new seeds, PGHA_SIM_FIRST the first
-// of them (otherwise drawn), PGHA_SIM_SEED one seed to replay with its whole story.
+// of them (otherwise drawn; from 9223372036854775808 on they are rough), PGHA_SIM_SEED one seed to replay with its whole story.
 const (
 	seedsVariable = "PGHA_SIM_SEEDS"
 	seedVariable  = "PGHA_SIM_SEED"
@@ -33,7 +33,7 @@ func corpus() []uint64 {
 	seeds := []uint64{
 		5035642170741, 11512820437985, 12590728319010, 652056379066, 2840392579720, 30820480972, 77000513, 79001531,
 		80000074, 80001904, 80001981, 81000582, 17180865305736, 16270046738950, 46, 81, 88, 97, 100, 104, 119, 121, 165, 175, 253, 270, 316, 336,
-		411001177, 411010021, 512000007676,
+		411001177, 411010021, 512000007676, 613000006470, 613000007993, 613000014246, Rough + 2225,
 	}
 	for s := range uint64(20) {
 		seeds = append(seeds, s)

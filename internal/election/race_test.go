@@ -70,6 +70,20 @@ func raceRows() []row {
 			},
 		},
 		{
+			name: "a named candidate that answers and does not act is not waited for without end", view: vacant(), rule: "race.acquire", want: crown(),
+			with: func(v *View) {
+				v.Store.Cluster.Failover = byHand("c")
+				v.Store.Vacancy.Since = testNow - time.Minute
+			},
+		},
+		{
+			name: "one that was named a moment ago is waited for", view: vacant(), rule: "race.leave_to_candidate",
+			with: func(v *View) {
+				v.Store.Cluster.Failover = byHand("c")
+				v.Store.Vacancy.Since, v.Store.FailoverAt = testNow-time.Minute, testNow-time.Second
+			},
+		},
+		{
 			name: "a switchover scheduled for later names nobody yet", view: vacant(), rule: "race.acquire", want: crown(),
 			with: func(v *View) {
 				v.Store.Cluster.Failover = FailoverRequest{Leader: "a", Candidate: "c", ScheduledAt: testWall.Add(time.Hour), ModRevision: 90}

@@ -89,10 +89,13 @@ func raceEntryRules(vacant func(func(*View) bool) func(*View) bool) []rule {
 		},
 		{
 			id:  "race.leave_to_candidate",
-			doc: "Nobody leads, and an operator named another member, which answers and may lead.",
+			doc: "Nobody leads, and an operator named another member, which answers and may lead. It is waited for as long as the proof of a vacancy takes at most, and ten seconds more: " +
+				"what keeps it from taking the key need not show in its answers.",
 			when: vacant(func(v *View) bool {
 				f := v.Store.Cluster.Failover
-				if f.Candidate == "" || f.Candidate == v.Self.Name || v.untilScheduled() > 0 || !probesUsable(v) {
+				since := max(v.Store.Vacancy.Since, v.Store.FailoverAt)
+				if f.Candidate == "" || f.Candidate == v.Self.Name || v.untilScheduled() > 0 || !probesUsable(v) ||
+					since != 0 && v.Now-since > v.vacancyWait()+failedPause {
 					return false
 				}
 				a, ok := v.Probes.Answer(f.Candidate)

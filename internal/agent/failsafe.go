@@ -68,11 +68,11 @@ func (a *Agent) publishFailsafe(ctx context.Context, v election.View, members []
 // another set, those of both are asked: some candidate may have read the new one.
 func (a *Agent) writeFailsafe(ctx context.Context, v election.View, members []election.FailsafeMember) (int64, error) {
 	over := v.Store.Cluster.FailsafeRev
-	fresh, asking := false, false
+	fresh, asked := false, false
 	a.facts.with(func(f *facts) {
 		s := &f.failsafe
 		// Either this write is known when a round ends, or the round is known here.
-		if asking = s.asking; asking {
+		if asked = s.asking || s.doneAt != v.Failsafe.DoneAt; asked {
 			return
 		}
 		fresh = !s.pending || s.own != v.Own.Revision || s.over != over
@@ -83,8 +83,8 @@ func (a *Agent) writeFailsafe(ctx context.Context, v election.View, members []el
 		s.pending, s.own, s.over = true, v.Own.Revision, over
 		s.unsettled = append(s.unsettled, members...)
 	})
-	if asking {
-		return 0, errors.New("write the failsafe set: promises are being asked for")
+	if asked {
+		return 0, errors.New("write the failsafe set: promises were asked for since that was decided")
 	}
 	res, err := a.store.Apply(ctx, dcs.WriteFailsafe(v.Own.Revision, over, members))
 	if errors.Is(err, dcs.ErrUnavailable) && fresh {

@@ -81,8 +81,8 @@ func (a *agent) failsafeRound(own election.Own) election.FailsafeRound {
 // of both are asked.
 func (a *agent) writeFailsafe(t *task, v *election.View, members []election.FailsafeMember) error {
 	s, over := &a.failsafe, v.Store.Cluster.FailsafeRev
-	if s.asking {
-		return errNot("promises are being asked for")
+	if s.asking || s.doneAt != v.Failsafe.DoneAt {
+		return errNot("promises were asked for since that was decided")
 	}
 	fresh := !s.pending || s.own != v.Own.Revision || s.over != over
 	if fresh {

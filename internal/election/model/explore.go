@@ -169,11 +169,23 @@ func (c Config) Key() string {
 
 // Bounds lists how often each kind of event may happen in a world.
 func (c Config) Bounds() string {
-	var parts []string
+	var parts, kinds []string
+	all := true
 	for b := range numBudgets {
-		if n := c.Left[b]; n > 0 && (c.Left[budFaults] == 0 || !b.fault()) {
+		n := c.Left[b]
+		switch {
+		case c.Left[budFaults] > 0 && b.fault():
+			if n > 0 {
+				kinds = append(kinds, b.String())
+			}
+			all = all && n > 0
+		case n > 0:
 			parts = append(parts, fmt.Sprintf("%d %s", n, b))
 		}
 	}
-	return strings.Join(parts, ", ")
+	out := strings.Join(parts, ", ")
+	if len(kinds) > 0 && !all {
+		out += " (" + strings.Join(kinds, ", ") + ")"
+	}
+	return out
 }

@@ -112,7 +112,7 @@ func TestTheSameWorldsAreSoundWithoutTheBugs(t *testing.T) {
 		}
 		seen[key] = true
 		t.Run(key, func(t *testing.T) {
-			c.cfg.MaxStates = maxStates(t, 12_000)
+			c.cfg.MaxStates = maxStates(t, 8_000)
 			r := Explore(c.cfg)
 			t.Log(r.String())
 			if r.Violation != violNone {

@@ -41,7 +41,7 @@ func (w *world) ages(s *State, i int) bool {
 		return true
 	}
 	for _, q := range m.req {
-		if q.status != reqNone && q.status != reqEcho && leaseOf(w.txn(q.txn)) != 0 {
+		if q.status != reqNone && q.status != reqEcho && w.txn(q.txn).kind.takes() {
 			return true
 		}
 	}
@@ -105,7 +105,7 @@ func (w *world) tick(s *State, i int) bool {
 // growRequests: what takes the key counts from when its lease was kept alive.
 func (w *world) growRequests(m *member) {
 	for r := range m.req {
-		if q := &m.req[r]; q.status != reqNone && q.status != reqEcho && leaseOf(w.txn(q.txn)) != 0 {
+		if q := &m.req[r]; q.status != reqNone && q.status != reqEcho && w.txn(q.txn).kind.takes() {
 			w.grow(&q.age)
 		}
 	}
@@ -132,7 +132,7 @@ func (w *world) allOver(s *State) bool {
 		}
 		for _, q := range s.m[j].req {
 			// It took the key that vanished, and does not know it yet.
-			if q.status == reqDone && q.age < strikes && leaseOf(w.txn(q.txn)) != 0 && q.rev != w.content(s.store).leader.rev {
+			if q.status == reqDone && q.age < strikes && w.txn(q.txn).kind.takes() && q.rev != w.content(s.store).leader.rev {
 				return false
 			}
 		}

@@ -144,11 +144,16 @@ func (r Result) Row() string {
 	return fmt.Sprintf("| %s | %d | %d | %s | %s |", r.Config.Name, r.States, r.Depth, end, strings.Join(cut, ", "))
 }
 
-// Key names the size and bounds of a world.
+// Key names the size and bounds of a world: how many members, whom commits wait for, what else is in it, and how
+// often each kind of event happens.
 func (c Config) Key() string {
 	mode := "async"
-	if c.Mode != election.SyncOff {
-		mode = fmt.Sprintf("mode %d, %d nodes", c.Mode, c.Nodes)
+	switch c.Mode {
+	case election.SyncQuorum:
+		mode = fmt.Sprintf("any %d", c.Nodes)
+	case election.SyncOn:
+		mode = fmt.Sprintf("%d chosen", c.Nodes)
+	case election.SyncOff:
 	}
 	var extra strings.Builder
 	for _, x := range []struct {
@@ -159,16 +164,28 @@ func (c Config) Key() string {
 			extra.WriteString(", " + x.name)
 		}
 	}
-	return fmt.Sprintf("%d members, %s%s; %s", c.Members, mode, extra.String(), c.Bounds())
+	return fmt.Sprintf("%d, %s%s; %s", c.Members, mode, extra.String(), c.Bounds())
 }
 
 // Bounds lists how often each kind of event may happen in a world.
 func (c Config) Bounds() string {
-	var parts []string
+	var parts, kinds []string
+	all := true
 	for b := range numBudgets {
-		if n := c.Left[b]; n > 0 {
+		n := c.Left[b]
+		switch {
+		case c.Left[budFaults] > 0 && b.fault():
+			if n > 0 {
+				kinds = append(kinds, b.String())
+			}
+			all = all && n > 0
+		case n > 0:
 			parts = append(parts, fmt.Sprintf("%d %s", n, b))
 		}
 	}
-	return strings.Join(parts, ", ")
+	out := strings.Join(parts, ", ")
+	if len(kinds) > 0 && !all {
+		out += " (" + strings.Join(kinds, ", ") + ")"
+	}
+	return out
 }

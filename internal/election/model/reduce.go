@@ -15,6 +15,7 @@ func (w *world) reduce(s *State) {
 		sortRequests(&s.m[i].req)
 		w.forget(s, i)
 		w.settle(&s.m[i])
+		w.idle(s, i)
 	}
 	if !w.askable(s) {
 		for i := range w.n {
@@ -87,7 +88,7 @@ func (w *world) resolve(s *State, i int) {
 			if !tx.kind.quiet() || q.status == reqSent && !w.void(s, q.txn) {
 				continue
 			}
-			if tx.kind == txnAcquire || tx.kind == txnTakeOver {
+			if tx.kind.takes() {
 				m.racing = 0
 			}
 			*q = request{}
@@ -125,6 +126,17 @@ func (w *world) settle(m *member) {
 	}
 	m.inForce, m.barrier, m.copies, m.changing = 0, 0, [maxMembers]uint8{}, changing{}
 	m.before = [2]setting{m.now, m.now}
+}
+
+// idle leases do not age: nothing hangs on them and no title, so that their member keeps them alive as a matter of
+// course, and what is hung on one later finds it fresh.
+func (w *world) idle(s *State, i int) {
+	own := s.m[i].own
+	for g := range s.leases[i].age {
+		if l := mkLease(i, g); !s.leaseAlive(l) || !w.hangsOn(s, l) && (own.rev == 0 || l != s.m[i].lease && l != own.lease) {
+			s.leases[i].age[g] = fresh
+		}
+	}
 }
 
 // glance is a store's content as a certain member looks at it.

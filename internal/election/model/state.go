@@ -368,7 +368,7 @@ func (b budget) String() string {
 		"commits", "agent restarts", "server crashes", "unknown outcomes", "node freezes",
 		"replication cuts", "switchovers", "failovers by hand", "deleted leader keys", "doubled nodes", "re-clones",
 		"freezes for a vote", "changes of the leader", "unanswered probes", "changes of the set", "voters given up", "records from the archive", "rounds of promises", "votes",
-		"nodes apart", "watches stuck", "faults in all",
+		"nodes apart", "watches stuck", "faults of any kind",
 	}[b]
 }
 

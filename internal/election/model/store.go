@@ -96,6 +96,9 @@ const (
 	txnSync
 )
 
+// takes says that a request takes the key for its sender.
+func (k txnKind) takes() bool { return k == txnAcquire || k == txnTakeOver }
+
 // transaction is an interned dcs.Txn with what belongs to it.
 type transaction struct {
 	kind  txnKind

@@ -11,7 +11,7 @@ import (
 // What is remembered of the fencer's deadline decides whether a shorter lease needs a new epoch: it must never
 // lie before the fencer's own, which within an epoch moves only forward.
 func TestTheDeadlineThatIsRememberedIsTheFencersOwn(t *testing.T) {
-	const early, late = election.Instant(5 * time.Second), election.Instant(30 * time.Second)
+	const early, late election.Instant = 5 * time.Second, 30 * time.Second
 	for _, tc := range []struct {
 		name string
 		next func(*fencerConn)

@@ -88,7 +88,7 @@ func raceEntryRules(vacant func(func(*View) bool) func(*View) bool) []rule {
 			},
 		},
 		{
-			id:  "race.leave_to_candidate",
+			id: "race.leave_to_candidate",
 			doc: "Nobody leads, and an operator named another member, which answers and may lead. It is waited for as long as the proof of a vacancy takes at most, and ten seconds more: " +
 				"what keeps it from taking the key need not show in its answers.",
 			when: vacant(func(v *View) bool {

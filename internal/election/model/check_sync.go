@@ -5,10 +5,10 @@ func (w *world) checkSync(s *State) violation {
 	c := w.content(s.store)
 	for i := range w.n {
 		v := &c.votes[i]
-		if v.of == 0 || v.data != s.m[i].data || c.leader.rev != 0 && v.of != c.leader.rev || v.of < c.leader.rev {
-			continue
+		if v.of == 0 || v.data != s.m[i].data || v.of != c.reign.rev || v.epoch != c.reign.epoch {
+			continue // it is against a reign, or a writing of its key, that is over: no takeover can count it
 		}
-		if v.epoch == c.reign.epoch && s.m[i].wal.n > v.pos {
+		if s.m[i].wal.n > v.pos {
 			return violFrozenMoved
 		}
 	}

@@ -48,9 +48,9 @@ func AcquireLeaderWithSync(
 	if sync != nil {
 		t.Then = append(t.Then, put(KeySync, EncodeSync(*sync)))
 	}
-	if f := seen.Failover; f.Candidate == self && !f.IsSwitchover() {
-		// By an operator's word, which may have been taken back or given to another meanwhile: a
-		// failover by hand may cost commits, so nobody else's will do.
+	if f := seen.Failover; f.Candidate == self {
+		// By an operator's word, which may have been taken back or given to another meanwhile: whom
+		// it names may lack commits, so nobody else's will do.
 		t.If = append(t.If, at(KeyFailover, f.ModRevision))
 	}
 	return t

@@ -134,16 +134,18 @@ func TestAcquireLeaderComparesAndMayWriteTheSyncKey(t *testing.T) {
 	}
 }
 
-// TestAcquireByHandNeedsTheRequestThatWasSeen: a failover by hand may cost commits, and the operator may
-// have thought better of it.
+// TestAcquireByHandNeedsTheRequestThatWasSeen: whom an operator names may lead although it lacks commits, and
+// the operator may have thought better of it.
 func TestAcquireByHandNeedsTheRequestThatWasSeen(t *testing.T) {
-	w := newWorld(t)
-	w.done(dcs.WriteFailover(election.FailoverRequest{Candidate: "b"}))
-	before := w.seen()
-	w.done(dcs.WriteFailover(election.FailoverRequest{Leader: "a"}))
-	reign := election.Reign{Epoch: before.Reign.Epoch + 1, Holder: "b"}
-	w.refused("the request was replaced", dcs.AcquireLeader("b", w.b, before, reign))
-	w.done(dcs.AcquireLeader("b", w.b, w.seen(), reign))
+	for _, asked := range []election.FailoverRequest{{Candidate: "b"}, {Leader: "a", Candidate: "b"}} {
+		w := newWorld(t)
+		w.done(dcs.WriteFailover(asked))
+		before := w.seen()
+		w.done(dcs.WriteFailover(election.FailoverRequest{Leader: "a"}))
+		reign := election.Reign{Epoch: before.Reign.Epoch + 1, Holder: "b"}
+		w.refused("the request was replaced", dcs.AcquireLeader("b", w.b, before, reign))
+		w.done(dcs.AcquireLeader("b", w.b, w.seen(), reign))
+	}
 }
 
 // TestAnElectorateThatIsNotUnderstoodIsNone: what cannot be read must never be believed in part.

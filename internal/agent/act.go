@@ -116,7 +116,7 @@ func (a *Agent) storeWrite(ctx context.Context, v election.View, act election.Ac
 		return
 	case election.WriteStatus:
 		txn = dcs.WriteStatus(own, dcs.WithOptime(c.Status, act.Optime), false)
-		a.facts.with(func(f *facts) { f.statusAt = Now() })
+		a.facts.with(func(f *facts) { f.statusAt = v.Now - stepSlack(v.Policy.LoopWait) })
 	case election.ClearBootstrap:
 		txn = dcs.ClearBootstrap(act.Revision)
 	case election.WriteInitialize:

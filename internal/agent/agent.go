@@ -260,6 +260,7 @@ func (a *Agent) nextWake(v election.View, p election.Plan) time.Duration {
 	if wake <= 0 {
 		wake = 3 * time.Second
 	}
+	wake = inStep(Now(), wake, wake)
 	if p.Wake > 0 {
 		wake = min(wake, p.Wake)
 	}

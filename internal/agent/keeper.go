@@ -85,7 +85,7 @@ func (k *keeper) run(ctx context.Context) error {
 		k.holdPaused(ctx)
 		begun := Now()
 		wait := k.round(ctx)
-		if err := k.rest(ctx, begun, Now()+wait); err != nil {
+		if err := k.rest(ctx, begun, Now()+inStep(Now(), wait, k.a.loopWait())); err != nil {
 			return err
 		}
 	}

@@ -255,7 +255,7 @@ func (a *Agent) publishMember(v election.View) {
 			due = true
 		case missing && Now()-f.memberAt > time.Second:
 			due = true
-		case !dcs.SameMember(f.memberValue, value) && Now()-f.memberAt >= v.Policy.LoopWait:
+		case !dcs.SameMember(f.memberValue, value) && Now()-f.memberAt >= v.Policy.LoopWait-stepSlack(v.Policy.LoopWait):
 			due = true
 		}
 	})

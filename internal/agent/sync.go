@@ -305,7 +305,7 @@ func (a *Agent) lookWait(settling bool) time.Duration {
 	var d time.Duration
 	a.facts.with(func(f *facts) {
 		primary := f.managed() && f.local.Role == election.RolePrimary && f.answering
-		d = f.dynamic.LoopWait
+		d = inStep(Now(), f.dynamic.LoopWait, f.dynamic.LoopWait)
 		switch {
 		case primary && !f.sync.gate.passed && Now()-f.local.Since < gatePatience:
 			d = gateLook

@@ -44,12 +44,9 @@ type facts struct {
 	upstream   upstreamRecord
 	followedAt election.Instant // when upstream last changed
 
-	sync     syncFacts
-	replicas replicas
-	receiver struct {
-		pid   int
-		since election.Instant // when this walreceiver was first seen
-	}
+	sync      syncFacts
+	replicas  replicas
+	receiver  receiver
 	freeze    election.Freeze
 	votesSent uint64 // counts the votes that were sent
 	noVote    bool   // it is certain that no vote of an earlier life or copy can arrive any more

@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/pgha/pgha/internal/dcs"
 	"github.com/pgha/pgha/internal/election"
 	"github.com/pgha/pgha/internal/postgres"
 )
@@ -155,6 +156,8 @@ func classify(err error) election.FailureClass {
 		return c.class
 	case errors.Is(err, context.Canceled):
 		return election.ClassCanceled
+	case errors.Is(err, dcs.ErrUnavailable) || errors.Is(err, dcs.ErrUnknownOutcome):
+		return election.ClassStore
 	}
 	switch postgres.Classify(err) {
 	case postgres.ProblemData:

@@ -229,30 +229,11 @@ func (a *Agent) fillRunning(o postgres.Observation, prev election.Local, l *elec
 		if o.WalReceiver == nil {
 			l.Timeline = max(l.Timeline, a.replayTimeline(o, prev))
 		}
-		l.Streaming = a.streams(o)
+		a.facts.with(func(f *facts) { l.Streaming = f.receiver.look(o.WalReceiver, Now()) })
 	}
 	l.Walsenders = connected(o)
 	// Nothing known is what an error leaves, too: no decision rests on it.
 	l.Sync, _ = a.pg.SyncNow(o)
-}
-
-// receiverAge is how old a walreceiver must be before it counts as streaming. PostgreSQL calls it that from
-// the moment it has connected, also if the other side refuses it right after, and then starts another.
-const receiverAge = 50 * time.Millisecond
-
-// streams says that a walreceiver streams, and has for a moment.
-func (a *Agent) streams(o postgres.Observation) bool {
-	if o.WalReceiver == nil || o.WalReceiver.Status != "streaming" {
-		return false
-	}
-	old := false
-	a.facts.with(func(f *facts) {
-		if f.receiver.pid != o.WalReceiver.PID {
-			f.receiver.pid, f.receiver.since = o.WalReceiver.PID, Now()
-		}
-		old = Now()-f.receiver.since >= receiverAge
-	})
-	return old
 }
 
 // replayTimeline is the timeline of a standby that receives nothing at the moment: the one it was

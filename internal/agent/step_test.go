@@ -3,8 +3,6 @@ package agent
 import (
 	"testing"
 	"time"
-
-	"github.com/pgha/pgha/internal/election"
 )
 
 func TestWhatWaitsForTheSameHeartbeatWakesTogether(t *testing.T) {
@@ -22,7 +20,7 @@ func TestWhatWaitsForTheSameHeartbeatWakesTogether(t *testing.T) {
 		{301 * s, 0, 3 * s, 0},
 		{301 * s, 3 * s, 0, 3 * s},
 	} {
-		got := inStep(election.Instant(tc.now), tc.wait, tc.heartbeat)
+		got := inStep(tc.now, tc.wait, tc.heartbeat)
 		if got != tc.want {
 			t.Errorf("at %s, a wait of %s with a heartbeat of %s: %s, want %s", tc.now, tc.wait, tc.heartbeat, got, tc.want)
 		}

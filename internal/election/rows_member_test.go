@@ -169,6 +169,21 @@ func memberDownRows() []row {
 			},
 		},
 		{
+			name: "a store that does not answer says nothing against a rewind", view: downStandby(), rule: "member.down_diverged", trouble: true,
+			with: func(v *View) {
+				diverged(DivergenceRewind)(v)
+				v.Results = []JobResult{failed(JobRewind, ClassStore, 9, 4*time.Second)}
+			},
+			want: rewind,
+		},
+		{
+			name: "after a store that did not answer the pause is short", view: downStandby(), rule: "member.down_diverged", trouble: true, wake: 3 * time.Second,
+			with: func(v *View) {
+				diverged(DivergenceRewind)(v)
+				v.Results = []JobResult{failed(JobRewind, ClassStore, 9, time.Second)}
+			},
+		},
+		{
 			name: "a rewind that failed is tried again later", view: downStandby(), rule: "member.down_diverged", trouble: true, wake: 500 * time.Millisecond,
 			with: func(v *View) {
 				diverged(DivergenceRewind)(v)

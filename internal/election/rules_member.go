@@ -14,6 +14,8 @@ const (
 	// retryFirst and retryMost bound the pause after failures, which doubles each time.
 	retryFirst = time.Second
 	retryMost  = time.Minute
+	// retryStore bounds it where only the store did not answer.
+	retryStore = 4 * time.Second
 )
 
 // retryWait is how long to wait after n failures in a row.
@@ -33,7 +35,11 @@ func (v *View) notYet(kind JobKind) time.Duration {
 	if r.Err == "" || r.Class == ClassCanceled {
 		return 0
 	}
-	return max(0, r.At+retryWait(r.Failures)-v.Now)
+	wait := retryWait(r.Failures)
+	if r.Class == ClassStore { // what is there to do has not been tried
+		wait = min(wait, retryStore)
+	}
+	return max(0, r.At+wait-v.Now)
 }
 
 // foreign says that another member (or another life of this one) holds the leader key.
@@ -308,7 +314,7 @@ func divergedRule(id RuleID, applies func(func(*View) bool) func(*View) bool) ru
 // for reasons that lie with the other side or the surroundings and not in the directory.
 func rewindHopeful(v *View) bool {
 	r := v.Result(JobRewind)
-	return r.Failures < rewindAttempts || r.Class == ClassPeer || r.Class == ClassEnv
+	return r.Failures < rewindAttempts || r.Class == ClassPeer || r.Class == ClassEnv || r.Class == ClassStore
 }
 
 // recloneOr clones over a directory that is moved aside first.

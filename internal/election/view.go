@@ -354,6 +354,7 @@ const (
 	ClassData     FailureClass = "data"     // the directory cannot be used: corrupt, history missing, WAL gone
 	ClassEnv      FailureClass = "env"      // port, disk, permission, missing binary, bad setting
 	ClassPeer     FailureClass = "peer"     // the other side: refused, wrong password, unreachable
+	ClassStore    FailureClass = "store"    // the consensus store did not answer; it says nothing of the data
 	ClassCanceled FailureClass = "canceled" // called off
 	ClassOther    FailureClass = "other"
 )

@@ -52,6 +52,7 @@ type syncProof struct {
 type provenSender struct {
 	name    string
 	asleep  bool
+	idle    bool // between two commands
 	reply   time.Time
 	replies int
 }
@@ -195,7 +196,7 @@ func (p *syncProof) commitsGoByIt(ctx context.Context) (bool, error) {
 // walsenders looks at those that ran when the probing session began; later ones began with the new
 // value. It says what is missing.
 func (p *syncProof) walsenders(ctx context.Context) (missing string, err error) {
-	rows, err := p.probe.Query(ctx, `SELECT w.pid, COALESCE(a.wait_event, ''), COALESCE(a.application_name, ''), w.reply_time
+	rows, err := p.probe.Query(ctx, `SELECT w.pid, w.state, COALESCE(a.wait_event, ''), COALESCE(a.application_name, ''), w.reply_time
 		FROM pg_stat_get_wal_senders() w JOIN LATERAL pg_stat_get_activity(w.pid) a ON true WHERE w.state <> 'backup'`)
 	if err != nil {
 		return "", err
@@ -208,9 +209,9 @@ func (p *syncProof) walsenders(ctx context.Context) (missing string, err error) 
 	var there []int
 	for rows.Next() {
 		var pid int
-		var wait, name string
+		var state, wait, name string
 		var reply *time.Time
-		if err := rows.Scan(&pid, &wait, &name, &reply); err != nil {
+		if err := rows.Scan(&pid, &state, &wait, &name, &reply); err != nil {
 			return "", err
 		}
 		if first {
@@ -218,7 +219,7 @@ func (p *syncProof) walsenders(ctx context.Context) (missing string, err error) 
 		}
 		there = append(there, pid)
 		if w := p.senders[pid]; w != nil {
-			w.see(wait, reply, first)
+			w.see(state, wait, reply, first)
 		}
 	}
 	for pid, w := range p.senders {
@@ -234,9 +235,14 @@ func (p *syncProof) walsenders(ctx context.Context) (missing string, err error) 
 }
 
 // see takes one look at a walsender in.
-func (w *provenSender) see(wait string, reply *time.Time, first bool) {
-	if wait == "WalSenderMain" || strings.EqualFold(wait, "WalSenderWaitForWAL") {
+func (w *provenSender) see(state, wait string, reply *time.Time, first bool) {
+	switch {
+	case wait == "WalSenderMain" || strings.EqualFold(wait, "WalSenderWaitForWAL"):
 		w.asleep = true
+	case state == "startup" && wait == "ClientRead":
+		// It streams nothing and waits for a command. It loads the setting before it carries one out, and
+		// confirms nothing until then.
+		w.idle = true
 	}
 	if reply == nil {
 		return
@@ -249,7 +255,10 @@ func (w *provenSender) see(wait string, reply *time.Time, first bool) {
 
 // lacks says what of the proof is missing for this walsender.
 func (w *provenSender) lacks(named []string) string {
-	if !w.asleep {
+	switch {
+	case w.idle:
+		return ""
+	case !w.asleep:
 		return "was not seen to load the setting"
 	}
 	if w.replies < 2 && slices.ContainsFunc(named, func(n string) bool { return n == "*" || strings.EqualFold(n, w.name) }) {

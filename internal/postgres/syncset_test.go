@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"github.com/pgha/pgha/internal/election"
 	"github.com/pgha/pgha/internal/postgres/pgtest"
 )
@@ -146,6 +148,7 @@ func TestASyncSettingIsInForceOnlyWhenCommitsGoByIt(t *testing.T) {
 	a.laggingObservations()
 	a.emptySettingWhileTheCheckpointerStands(b, c)
 	a.settingsWithAStalledWalsender()
+	a.settingsWithAnIdleReplicationConnection()
 	a.foreignSettings()
 
 	if res := b.notInForce(anyOf(1, "a", "c"), "shows after the promotion"); !res.Standby || !res.Loaded {
@@ -219,6 +222,23 @@ func (n *node) settingsWithAStalledWalsender() {
 	// One that only the value before names counts as well, also when that was never in force.
 	n.notInForce(election.SyncSetting{Wait: 1, Names: []string{"b"}}, "walsender of c")
 	resume()
+	n.waitSync(anyOf(2, "b", "c"))
+}
+
+// settingsWithAnIdleReplicationConnection: a walsender between two commands, as it is kept by a standby
+// that gets no further, would never be seen in the sleep of one that streams.
+func (n *node) settingsWithAnIdleReplicationConnection() {
+	t := n.t
+	t.Helper()
+	conn, err := pgconn.Connect(t.Context(), n.dsn()+" replication=true application_name=c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(context.Background()) }()
+	if got := n.sql("SELECT count(*) FROM pg_stat_replication WHERE application_name = 'c' AND state = 'startup'"); got != "1" {
+		t.Fatalf("%s walsenders are idle, want 1", got)
+	}
+	n.waitSync(anyOf(1, "b"))
 	n.waitSync(anyOf(2, "b", "c"))
 }
 

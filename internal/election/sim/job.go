@@ -1,10 +1,12 @@
 package sim
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/pgha/pgha/internal/dcs"
 	"github.com/pgha/pgha/internal/election"
 )
 
@@ -52,6 +54,9 @@ func (a *agent) runJob(job election.Job, fn func(*task) error) {
 			res.Err, res.Class = err.Error(), election.ClassOther
 			if f, ok := err.(failure); ok { //nolint:errorlint // failures are never wrapped here
 				res.Class = f.class
+			}
+			if errors.Is(err, dcs.ErrUnavailable) || errors.Is(err, dcs.ErrUnknownOutcome) {
+				res.Class = election.ClassStore
 			}
 			if t.cancelled {
 				res.Class = election.ClassCanceled

@@ -147,8 +147,17 @@ func policyOf(c *config.Config, d config.Dynamic, e config.EffectivePostgres) el
 		StandbyCluster:      d.StandbyCluster != nil,
 		UseSlots:            e.UseSlots,
 		FailsafeMode:        d.FailsafeMode,
-		Sync:                syncPolicyOf(d),
+		Sync:                ownSync(syncPolicyOf(d), e),
 	}
+}
+
+// ownSync adds the user's own setting, which counts where there is no synchronous mode.
+func ownSync(p election.SyncPolicy, e config.EffectivePostgres) election.SyncPolicy {
+	if p.Mode == election.SyncOff {
+		// What cannot be read shows as foreign in the server, and is left alone for that.
+		p.Own, _ = postgres.ParseSyncText(e.Parameters[postgres.SyncNamesSetting])
+	}
+	return p
 }
 
 // setResult records the outcome of a job.

@@ -164,6 +164,12 @@ func syncRows() []row {
 		rest("the mode is off, and the setting is the user's own", func(v *View) {
 			v.Policy.Sync.Mode, v.Store.Cluster.Sync, v.Local.Sync = SyncOff, SyncState{}, LocalSync{Known: true, Foreign: true, Setting: anyOf(1, "x")}
 		}),
+		rest("the mode is off, and the setting is the user's own, in words that pgha uses, too", func(v *View) {
+			v.Policy.Sync.Mode, v.Policy.Sync.Own, v.Store.Cluster.Sync = SyncOff, anyOf(1, "b", "c"), SyncState{}
+		}),
+		step("the mode was switched off, and the user's own setting is another", "sync.relax", func(v *View) {
+			v.Policy.Sync.Mode, v.Policy.Sync.Own, v.Store.Cluster.Sync = SyncOff, anyOf(2, "b", "c"), SyncState{}
+		}, SetSync{}),
 		rest("what the server goes by is not known", func(v *View) { v.Local.Sync = LocalSync{}; v.Store.Cluster.Sync = SyncState{} }),
 		rest("the own copy has no name yet", func(v *View) { v.Local.DataID = ""; v.Store.Cluster.Sync = SyncState{} }),
 	}

@@ -246,7 +246,7 @@ func wantedSyncStep(v *View) syncStep {
 		switch {
 		case v.Store.Cluster.Sync.ModRevision != 0:
 			return syncStep{move: syncTurnOff}
-		case now.Known && !now.Foreign && now.Setting.Wait != 0:
+		case now.Known && !now.Foreign && now.Setting.Wait != 0 && !now.Setting.Equal(v.Policy.Sync.Own):
 			return syncStep{move: syncRelax}
 		}
 		return syncStep{}

@@ -73,6 +73,9 @@ type SyncPolicy struct {
 	Mode SyncMode
 	// Strict: commits wait even when no standby is left (synchronous_mode_strict).
 	Strict bool
+	// Own is the user's own synchronous_standby_names, which count where Mode is off; zero: none, or
+	// something that pgha never writes.
+	Own SyncSetting
 	// Nodes is synchronous_node_count, at least 1: how many standbys a commit waits for.
 	Nodes int
 	// MaximumLag is maximum_lag_on_syncnode in bytes, zero: none (row H-130).

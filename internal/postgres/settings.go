@@ -121,7 +121,7 @@ func (w *configWriter) decided(user map[string]string) {
 	set("wal_level", level)
 	set("hot_standby", "on")
 	if w.spec.SyncNames != nil {
-		w.settings[syncNamesSetting] = *w.spec.SyncNames
+		w.settings[SyncNamesSetting] = *w.spec.SyncNames
 	}
 	if w.spec.HotStandbyFeedback {
 		w.settings["hot_standby_feedback"] = "on"

@@ -86,7 +86,7 @@ func (p *syncProof) connect(ctx context.Context) error {
 	defer cancel()
 	quoted := strings.ReplaceAll(p.out.Text, "'", "''")
 	conn, err := p.s.sessionAfterReload(short, "the setting", fmt.Sprintf("SELECT current_setting('%s') = E'%s'",
-		syncNamesSetting, strings.ReplaceAll(quoted, `\`, `\\`)))
+		SyncNamesSetting, strings.ReplaceAll(quoted, `\`, `\\`)))
 	if err != nil {
 		if short.Err() == nil || ctx.Err() != nil {
 			return err

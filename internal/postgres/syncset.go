@@ -16,7 +16,8 @@ import (
 	"github.com/pgha/pgha/internal/postgres/conf"
 )
 
-const syncNamesSetting = "synchronous_standby_names"
+// SyncNamesSetting names the standbys that commits wait for.
+const SyncNamesSetting = "synchronous_standby_names"
 
 // ErrForeignSync says that synchronous_standby_names holds what pgha never writes.
 var ErrForeignSync = errors.New("not a synchronous setting of pgha's")
@@ -133,12 +134,12 @@ func (s *Server) writeSync(text string) ([]string, error) {
 	defer s.files.Unlock()
 	s.sync.mu.Lock()
 	defer s.sync.mu.Unlock()
-	was, err := s.patchConfig(map[string]string{syncNamesSetting: text})
+	was, err := s.patchConfig(map[string]string{SyncNamesSetting: text})
 	if err != nil {
 		return nil, err
 	}
 	s.sync.proven, s.sync.text = false, text
-	for _, t := range []string{text, was[syncNamesSetting]} {
+	for _, t := range []string{text, was[SyncNamesSetting]} {
 		if names, err := conf.ParseSyncNames(t); err == nil {
 			s.sync.doubted = append(s.sync.doubted, names.Names...)
 		}
@@ -153,7 +154,7 @@ func (s *Server) writeSync(text string) ([]string, error) {
 func (s *Server) SyncNow(o Observation) (election.LocalSync, error) {
 	s.sync.mu.Lock()
 	defer s.sync.mu.Unlock()
-	text, _, err := s.fileSetting(syncNamesSetting)
+	text, _, err := s.fileSetting(SyncNamesSetting)
 	if err != nil {
 		return election.LocalSync{}, fmt.Errorf("synchronous standbys: %w", err)
 	}
@@ -195,13 +196,13 @@ func (w *configWriter) keepSync() error {
 	if !w.spec.KeepSync {
 		return nil
 	}
-	v, given, err := w.s.fileSetting(syncNamesSetting)
+	v, given, err := w.s.fileSetting(SyncNamesSetting)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) { // a fresh directory has no file of ours
 		return err
 	}
-	delete(w.settings, syncNamesSetting)
+	delete(w.settings, SyncNamesSetting)
 	if given {
-		w.settings[syncNamesSetting] = v
+		w.settings[SyncNamesSetting] = v
 	}
 	return nil
 }

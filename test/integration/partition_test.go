@@ -78,6 +78,13 @@ func TestPartitionWhereCommitsWaitForAStandby(t *testing.T) {
 	o := durable(t)
 	o.Network = cluster.Namespaces
 	s := begin(t, o)
+	s.chapter("nobody but the user changes the setting", func(s *story) {
+		primary := s.settle()
+		s.ok(s.Holds(s.ctx, 2*time.Second, "the user's own setting", func(ctx context.Context) (bool, string) {
+			text, err := primary.SQL(ctx, "SHOW synchronous_standby_names")
+			return err == nil && text == o.Parameters["synchronous_standby_names"], fmt.Sprint(text, err)
+		}))
+	})
 	s.chapter("from everyone", func(s *story) { s.cutFromEveryone(nothingLost) })
 }
 

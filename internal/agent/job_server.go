@@ -40,6 +40,11 @@ func (a *Agent) startStandby(ctx context.Context, v election.View, upstream, con
 	if _, err := a.writeFiles(v, true, upstream, connURL); err != nil {
 		return fmt.Errorf("start standby: %w", err)
 	}
+	if pid, dying, known := a.guard.server(); known && pid == 0 && !dying {
+		if err := a.pg.MendWAL(); err != nil {
+			a.log.Warn("torn segments not looked for", zap.Error(err)) // the server may do without
+		}
+	}
 	err := a.launch(ctx, fencer.StartSpec{})
 	if errors.Is(err, fencer.ErrRunning) || errors.Is(err, fencer.ErrBusy) {
 		return errors.Join(err, a.forgetUpstream()) // what runs was started before and has not read the files

@@ -285,7 +285,11 @@ func (a *Agent) release(ctx context.Context, why string) error {
 	if !own.Held() {
 		return nil
 	}
+	// From here on nothing is armed any more for this key: a start that was decided meanwhile either sees
+	// that, or its deadline is seen here and taken back.
+	a.keeper.giveAway(own.Revision)
 	if !a.guard.isDown() {
+		a.keeper.giveAway(0)
 		return errors.New("the server is not proven down")
 	}
 	rec := election.Release{Name: a.name(), Reason: why}
@@ -299,9 +303,9 @@ func (a *Agent) release(ctx context.Context, why string) error {
 	// Disarmed first: the fencer does that behind any start that is still under way, and refuses if
 	// that made the server writable.
 	if err := a.guard.disarm(ctx, a.keeper.armed()); err != nil {
+		a.keeper.giveAway(0)
 		return fmt.Errorf("release the leader key: %w", err)
 	}
-	a.keeper.giveAway(own.Revision)
 	res, err := a.store.Apply(ctx, dcs.ReleaseLeader(own.Revision, rec, status))
 	if err != nil {
 		if errors.Is(err, dcs.ErrUnavailable) {

@@ -143,6 +143,9 @@ func (k *keeper) ensureArmed(ctx context.Context) (uint64, error) {
 	k.mu.Lock()
 	k.armEpoch = epoch
 	k.mu.Unlock()
+	if k.givingAway(own.Revision) { // a release that began meanwhile may not have seen this epoch
+		return 0, errors.Join(errors.New("the leader key is being given away"), k.a.guard.disarm(ctx, epoch))
+	}
 	return epoch, nil
 }
 

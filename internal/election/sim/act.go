@@ -201,7 +201,9 @@ func (a *agent) release(t *task, why string) error {
 	if a.claim || !own.Held() {
 		return nil
 	}
+	a.giving = own.Revision
 	if !a.isDown() && !a.w.bug(BugReleaseRunning) {
+		a.giving = 0
 		return errNot("the server is not proven down")
 	}
 	rec := election.Release{Name: a.n.name, Reason: why}
@@ -214,11 +216,11 @@ func (a *agent) release(t *task, why string) error {
 	// Disarmed first: the fencer does that behind any start that is still under way.
 	if epoch := a.armEpoch; epoch != 0 && !a.w.bug(BugReleaseRunning) {
 		if err := a.fence(t, func(f *fencer) error { return f.disarm(epoch) }); err != nil {
+			a.giving = 0
 			return err
 		}
 		a.guard.armed = false
 	}
-	a.giving = own.Revision
 	res, err := a.store.apply(t, storeCall, dcs.ReleaseLeader(own.Revision, rec, status))
 	if err != nil {
 		if kept, berr := a.resolve(t, own, err); berr != nil || kept {

@@ -447,6 +447,10 @@ func (a *agent) ensureArmed(t *task) (uint64, error) {
 		return 0, err
 	}
 	a.armEpoch = epoch
+	if a.givingAway(own.Revision) { // a release that began meanwhile may not have seen this epoch
+		_ = a.fence(t, func(f *fencer) error { return f.disarm(epoch) }) // it refuses nothing: no server runs
+		return 0, errNot("the leader key is being given away")
+	}
 	return epoch, nil
 }
 

@@ -287,9 +287,15 @@ func (a *Agent) release(ctx context.Context, why string) error {
 	}
 	// From here on nothing is armed any more for this key: a start that was decided meanwhile either sees
 	// that, or its deadline is seen here and taken back.
+	before := a.keeper.givingAway(own.Revision)
+	undo := func() {
+		if !before { // else an earlier request may still be on its way
+			a.keeper.giveAway(0)
+		}
+	}
 	a.keeper.giveAway(own.Revision)
 	if !a.guard.isDown() {
-		a.keeper.giveAway(0)
+		undo()
 		return errors.New("the server is not proven down")
 	}
 	rec := election.Release{Name: a.name(), Reason: why}
@@ -303,13 +309,13 @@ func (a *Agent) release(ctx context.Context, why string) error {
 	// Disarmed first: the fencer does that behind any start that is still under way, and refuses if
 	// that made the server writable.
 	if err := a.guard.disarm(ctx, a.keeper.armed()); err != nil {
-		a.keeper.giveAway(0)
+		undo()
 		return fmt.Errorf("release the leader key: %w", err)
 	}
 	res, err := a.store.Apply(ctx, dcs.ReleaseLeader(own.Revision, rec, status))
 	if err != nil {
 		if errors.Is(err, dcs.ErrUnavailable) {
-			a.keeper.giveAway(0)
+			undo()
 			return fmt.Errorf("release the leader key: %w", err)
 		}
 		kept, berr := a.keeper.burn(a.life, own)

@@ -201,9 +201,10 @@ func (a *agent) release(t *task, why string) error {
 	if a.claim || !own.Held() {
 		return nil
 	}
+	before := a.giving
 	a.giving = own.Revision
 	if !a.isDown() && !a.w.bug(BugReleaseRunning) {
-		a.giving = 0
+		a.giving = before
 		return errNot("the server is not proven down")
 	}
 	rec := election.Release{Name: a.n.name, Reason: why}
@@ -216,7 +217,7 @@ func (a *agent) release(t *task, why string) error {
 	// Disarmed first: the fencer does that behind any start that is still under way.
 	if epoch := a.armEpoch; epoch != 0 && !a.w.bug(BugReleaseRunning) {
 		if err := a.fence(t, func(f *fencer) error { return f.disarm(epoch) }); err != nil {
-			a.giving = 0
+			a.giving = before // an earlier request may still be on its way
 			return err
 		}
 		a.guard.armed = false

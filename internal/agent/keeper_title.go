@@ -206,17 +206,7 @@ func (k *keeper) burnOnce(ctx context.Context, own election.Own) (revision int64
 	case c.Leader.ModRevision != own.Revision:
 		return c.Leader.ModRevision, true // an earlier try of this was carried out
 	}
-	txn := dcs.Txn{
-		If: []dcs.Cmp{
-			{Key: dcs.KeyLeader, Kind: dcs.CmpModRevision, Revision: own.Revision},
-			{Key: dcs.KeyEpoch, Kind: dcs.CmpModRevision, Revision: c.Reign.ModRevision},
-		},
-		Then: []dcs.Op{{Key: dcs.KeyLeader, Value: []byte(k.a.name()), Lease: own.Lease}},
-	}
-	if c.Reign.ModRevision == own.Revision {
-		txn.Then = append(txn.Then, dcs.Op{Key: dcs.KeyEpoch, Value: dcs.EncodeReign(c.Reign)})
-	}
-	res, err := k.a.store.Apply(bctx, txn)
+	res, err := k.a.store.Apply(bctx, dcs.RewriteLeader(c, own, k.a.name()))
 	if err != nil || !res.Done {
 		return 0, false // looked at again
 	}

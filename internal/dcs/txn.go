@@ -83,6 +83,20 @@ func ReleaseLeader(leaderRevision int64, release election.Release, status *elect
 	return t
 }
 
+// RewriteLeader writes the own leader key anew under the same lease, so that it has another revision: a
+// request that compares the old one can never be carried out after that. Where the reign bears the same
+// revision it is written too, because votes are cast against the one revision that both bear.
+func RewriteLeader(c election.Cluster, own election.Own, name string) Txn {
+	t := Txn{
+		If:   []Cmp{at(KeyLeader, own.Revision), at(KeyEpoch, c.Reign.ModRevision)},
+		Then: []Op{{Key: KeyLeader, Value: []byte(name), Lease: own.Lease}},
+	}
+	if c.Reign.ModRevision == own.Revision {
+		t.Then = append(t.Then, put(KeyEpoch, EncodeReign(c.Reign)))
+	}
+	return t
+}
+
 // PutOffer publishes "hand the leader key to this lease", under that very lease and bound to the
 // leader revision it is meant for. Only Name, Lease, Incarnation and For of the offer are used.
 func PutOffer(offer election.Offer) Txn {

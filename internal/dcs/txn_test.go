@@ -291,3 +291,20 @@ func TestOnceKnowsWhatMayBeSentAgain(t *testing.T) {
 		}
 	}
 }
+
+func TestAKeyThatIsWrittenAnewTakesItsReignAlong(t *testing.T) {
+	own := election.Own{Revision: 7, Lease: 3}
+	for _, tc := range []struct {
+		reign int64
+		puts  int
+	}{{7, 2}, {5, 1}} {
+		txn := dcs.RewriteLeader(election.Cluster{Reign: election.Reign{Epoch: 2, ModRevision: tc.reign}}, own, "a")
+		if len(txn.If) != 2 || txn.If[0].Key != dcs.KeyLeader || txn.If[0].Revision != 7 ||
+			txn.If[1].Key != dcs.KeyEpoch || txn.If[1].Revision != tc.reign {
+			t.Errorf("reign of revision %d: conditions %+v", tc.reign, txn.If)
+		}
+		if len(txn.Then) != tc.puts || txn.Then[0].Lease != 3 || string(txn.Then[0].Value) != "a" {
+			t.Errorf("reign of revision %d: writes %+v", tc.reign, txn.Then)
+		}
+	}
+}

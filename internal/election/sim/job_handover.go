@@ -201,18 +201,7 @@ func (a *agent) burnOnce(t *task, own election.Own) (revision int64, settled boo
 	case c.Leader.ModRevision != own.Revision:
 		return c.Leader.ModRevision, true // an earlier try of this was carried out
 	}
-	txn := dcs.Txn{
-		If: []dcs.Cmp{
-			{Key: dcs.KeyLeader, Kind: dcs.CmpModRevision, Revision: own.Revision},
-			{Key: dcs.KeyEpoch, Kind: dcs.CmpModRevision, Revision: c.Reign.ModRevision},
-		},
-		Then: []dcs.Op{{Key: dcs.KeyLeader, Value: []byte(a.n.name), Lease: own.Lease}},
-	}
-	if c.Reign.ModRevision == own.Revision {
-		// Both keys bear one revision throughout a reign: votes are cast against it.
-		txn.Then = append(txn.Then, dcs.Op{Key: dcs.KeyEpoch, Value: dcs.EncodeReign(c.Reign)})
-	}
-	res, err := a.store.apply(t, storeCall, txn)
+	res, err := a.store.apply(t, storeCall, dcs.RewriteLeader(c, own, a.n.name))
 	if err != nil || !res.Done {
 		return 0, false // looked at again
 	}

@@ -122,25 +122,9 @@ func (a *agent) keepWaiting(v *election.View) {
 	if !a.managed() || s.Leader != v.Self.Name || a.n.sync.setting.Wait > 0 {
 		return
 	}
-	if want := publishedSetting(s, a.set.Mode); want.Wait > 0 {
+	if want := election.PublishedSetting(s, a.set.Mode); want.Wait > 0 {
 		a.n.writeSync(want)
 	}
-}
-
-// publishedSetting is the setting that belongs to the published sync key.
-func publishedSetting(s election.SyncState, mode election.SyncMode) election.SyncSetting {
-	out := election.SyncSetting{Any: mode != election.SyncOn}
-	switch {
-	case s.Electorate != nil && len(s.Electorate.Sets) > 0:
-		set := s.Electorate.Sets[len(s.Electorate.Sets)-1]
-		out.Wait, out.Names = max(set.Wait, len(set.Voters)+1-set.Quorum), set.Names()
-	case s.Electorate == nil && len(s.Standbys) > 0:
-		out.Wait, out.Names = max(1, len(s.Standbys)-s.Quorum), slices.Clone(s.Standbys)
-	default:
-		return election.SyncSetting{}
-	}
-	slices.Sort(out.Names)
-	return out
 }
 
 // writeSync writes or removes the sync key. From the sending on until the snapshot shows another, the

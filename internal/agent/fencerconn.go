@@ -34,6 +34,8 @@ type fencerConn struct {
 	ackAt  election.Instant
 	// dying: the postmaster's exit was reported, its silence not yet.
 	dying bool
+	// unanswered: a start was asked for and not answered, and what was heard since may be older than it.
+	unanswered bool
 	// exited and downed are the last postmasters of which that was reported: an event may overtake
 	// the answer to the start that it belongs to, or be late and speak of an earlier server.
 	exited, downed int
@@ -100,7 +102,7 @@ func (g *fencerConn) run(ctx context.Context) error {
 		}
 		g.mu.Lock()
 		g.client, g.state, g.ackAt = c, st, Now()
-		g.dying = st.Busy
+		g.dying, g.unanswered = st.Busy, st.Starting
 		g.mu.Unlock()
 		g.once.Do(func() { close(g.first) })
 		g.a.log.Info("fencer connected", zap.Int("fencer_pid", st.PID), zap.Bool("armed", st.Armed),
@@ -146,7 +148,9 @@ func (g *fencerConn) event(ev fencer.Event) {
 	case fencer.EventDown:
 		g.downed = ev.Pid
 		if g.state.Postmaster == 0 || ev.Pid == g.state.Postmaster || ev.Pid == 0 {
-			g.state.Postmaster, g.dying, g.state.Busy = 0, false, false
+			// After an unanswered start only a State says that no server comes up: this one went down
+			// before it, perhaps.
+			g.state.Postmaster, g.dying, g.state.Busy = 0, false, g.unanswered
 			g.state.Lingering = ev.Lingering
 		}
 		close(g.down)
@@ -294,13 +298,14 @@ func (g *fencerConn) start(ctx context.Context, spec fencer.StartSpec) error {
 		if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, fencer.ErrClosed) {
 			// The request may still be on its way: until the fencer says otherwise, a server may come up.
 			g.mu.Lock()
-			g.state.Busy = true
+			g.state.Busy, g.unanswered = true, true
 			g.mu.Unlock()
 		}
 		return err
 	}
 	g.mu.Lock()
 	g.told++
+	g.state.Busy, g.unanswered = false, false // by this start, if anything: none succeeds while a server goes down
 	switch pid {
 	case g.downed:
 		g.state.Postmaster, g.dying = 0, false
@@ -415,7 +420,7 @@ func (g *fencerConn) refresh(ctx context.Context) {
 		return
 	}
 	g.state = st
-	g.dying = st.Busy
+	g.dying, g.unanswered = st.Busy, st.Starting
 }
 
 func sleepCtx(ctx context.Context, d time.Duration) bool {

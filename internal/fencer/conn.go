@@ -93,11 +93,24 @@ func (s *server) converse(conn *net.UnixConn) error {
 		// Each request has its own goroutine: a renewal must not wait until a start has synced
 		// its files. Who needs an order waits for the answer, as Client does.
 		slots <- struct{}{}
+		s.expect(req, 1)
 		wg.Go(func() {
 			defer func() { <-slots }()
 			s.answer(a, req)
 		})
 	}
+}
+
+// expect counts the starts that were read and are not done. It does so in the order of the lines: an
+// agent that gave up waiting for a start and asks for the State next must not hear "down" from a
+// handler that overtook the start.
+func (s *server) expect(req request, by int) {
+	if req.Op != opStart {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.starting += by
 }
 
 // checkPeer lets in root, the user of this process and the PostgreSQL user.

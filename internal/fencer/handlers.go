@@ -52,6 +52,7 @@ func (s *server) answer(a *agentConn, req request) {
 			err = s.shutdown()
 		}
 	}
+	s.expect(req, -1)
 	if err != nil {
 		a.reply(failure(req.ID, err))
 		return
@@ -71,7 +72,8 @@ func (s *server) state() State {
 	defer s.mu.Unlock()
 	st := State{
 		Armed: s.d.Armed, Token: s.d.Token, LastEpoch: s.d.LastEpoch,
-		Busy: s.watch.busy(), Lingering: s.lingering(), Priority: s.watch.priority, KillMethod: "scan",
+		Busy: s.watch.busy() || s.starting > 0, Starting: s.starting > 0, Lingering: s.lingering(),
+		Priority: s.watch.priority, KillMethod: "scan",
 		FencedAt: s.d.FencedAt, PromiseUntil: s.d.PromiseUntil, StateLost: s.stateLost, LostAt: s.d.LostAt,
 		Policy: s.d.Policy, PolicyUntil: s.d.PolicyUntil, PID: os.Getpid(),
 		SecondPID: int(s.sh.spare[spareSecond].Load()), LastExitPid: s.lastExitPid, LastExit: s.lastExit,

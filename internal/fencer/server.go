@@ -123,6 +123,7 @@ type server struct {
 	mu          sync.Mutex
 	d           durable
 	srv         *running
+	starting    int // starts read and not done
 	agent       *agentConn
 	idleSince   time.Duration
 	stateLost   bool

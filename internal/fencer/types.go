@@ -98,8 +98,11 @@ type State struct {
 	// has been told to promote since. Both false: it was started as a standby, or nobody knows.
 	Primary  bool `json:"primary"`
 	Promoted bool `json:"promoted"`
-	// Busy: the down procedure is running.
+	// Busy: the down procedure is running, or a start that was asked for is not done. With no
+	// postmaster it says that the server does not count as down yet.
 	Busy bool `json:"busy"`
+	// Starting: a start that was asked for is not done.
+	Starting bool `json:"starting,omitempty"`
 	// Lingering are killed processes in uninterruptible sleep: silent, but in the way of a start.
 	Lingering []int `json:"lingering,omitempty"`
 	// Priority of the deadline thread: "fifo", "rr", "nice" or "normal".

@@ -195,3 +195,42 @@ func TestCommandLineIsUnderstood(t *testing.T) {
 		}
 	}
 }
+
+// TestStateKnowsOfAStartThatItOvertook: what is read first counts, even if its handler comes later.
+func TestStateKnowsOfAStartThatItOvertook(t *testing.T) {
+	b := newBench(t)
+	c, _ := b.connect()
+	overtook := 0
+	for range 50 {
+		var pid int
+		var startErr error
+		answered := make(chan struct{})
+		started := make(chan struct{})
+		go func() {
+			defer close(answered)
+			close(started)
+			pid, startErr = c.Start(b.ctx(), StartSpec{Bin: "/bin/sh", Args: []string{"sh", "-c", "exec sleep 60"}})
+		}()
+		<-started
+		for {
+			st := b.state(c)
+			select {
+			case <-answered:
+			default:
+				if st.Busy && st.Postmaster == 0 {
+					overtook++
+				}
+				continue
+			}
+			break
+		}
+		must(t, startErr)
+		if st := b.state(c); st.Busy || st.Postmaster != pid {
+			t.Fatalf("after the start: %+v", st)
+		}
+		must(t, c.Kill(b.ctx()))
+	}
+	if overtook == 0 {
+		t.Fatal("no State was answered while a start was on its way")
+	}
+}

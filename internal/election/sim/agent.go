@@ -133,7 +133,13 @@ type guard struct {
 	last      uint64
 	pid       int
 	dying     bool
-	ackAt     election.Instant
+	// unanswered: a start was asked for and not answered, and what the fencer said since may be older.
+	unanswered bool
+	// told counts the events.
+	told uint64
+	// asking: a start is being asked for.
+	asking bool
+	ackAt  election.Instant
 	// What the fencer keeps of promises.
 	promise, lostAt election.Instant
 }

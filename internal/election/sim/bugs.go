@@ -63,6 +63,9 @@ const (
 	BugBootstrapUnknown
 	// BugStaleServer: a start that was not answered in time leaves the server down in the agent's eyes.
 	BugStaleServer
+	// BugOvertakenStart: a fencer that is asked how things stand says "down" although a start was asked
+	// for before.
+	BugOvertakenStart
 	// BugTwinTimelines: a promotion takes the next number that is free in the own directory.
 	BugTwinTimelines
 	// BugStaleEpoch: an arm that was not answered in time is never heard of again.
@@ -117,7 +120,7 @@ func (b Bug) String() string {
 		"adopt by value", "acquire on delete", "promote unarmed", "promote after T", "forget before down",
 		"release while running", "down at exit", "hand over early", "unknown is failure", "read the outcome", "same timeline number",
 		"clone on a guess", "ignore others", "early health", "never start",
-		"short lease keeps T", "fresh without term", "bootstrap unknown", "stale server", "twin timelines", "stale epoch", "stale source", "short vacancy",
+		"short lease keeps T", "fresh without term", "bootstrap unknown", "stale server", "overtaken start", "twin timelines", "stale epoch", "stale source", "short vacancy",
 		"forget the freeze", "vote with the receive LSN", "keep the data's name", "unknown thaw", "unchecked votes", "SHOW is in force",
 		"promote alone", "overlapping set", "unknown sync write", "forget the promise", "earlier life", "late red", "publish early",
 		"loosen first", "replace at once", "winner behind", "quorum by configuration",

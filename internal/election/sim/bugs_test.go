@@ -50,10 +50,10 @@ func controls() []deliberate {
 		{bug: BugShortVacancy, from: 31, check: []string{ExpiryRelease, OneWriter}, kinds: []string{"delete leader", "delete leader", "change ttl", "change ttl", "cut from store", "cut from store", "kill agent"}, tune: func(c *Config) { c.TTL, c.FaultEvery = 20*time.Second, 2*time.Second }},
 		{bug: BugFreshWithoutTerm, check: []string{TimeFence}, kinds: []string{"store leader", "store leader", "power off"}},
 		{bug: BugBootstrapUnknown, check: []string{Lively}, tune: func(c *Config) { c.Loss, c.Early = 0.1, true }},
-		{bug: BugStaleServer, from: 946, check: []string{ExpiryRelease, OneWriter, NothingLost}, kinds: []string{"kill postmaster, freeze fencer"}, tune: func(c *Config) {
+		{bug: BugStaleServer, from: 0, check: []string{DownIsDown, ExpiryRelease, OneWriter, NothingLost}, kinds: []string{"kill postmaster, freeze fencer"}, tune: func(c *Config) {
 			c.TTL, c.FaultEvery, c.StartFails, c.KeepFencer = 15*time.Second, 8*time.Second, 0, true
 		}},
-		{bug: BugTwinTimelines, from: 64, check: []string{OneHistory}, kinds: []string{"isolate", "power off", "kill everything"}},
+		{bug: BugTwinTimelines, from: 364, check: []string{OneHistory}, kinds: []string{"isolate", "power off", "kill everything"}},
 	}
 }
 

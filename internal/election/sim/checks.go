@@ -301,6 +301,14 @@ func (c *checks) reportedDown(n *node) {
 	}
 }
 
+// seenDown looks whether an agent takes the server for down rightly; one that it asks for just now may
+// run before it is told. So may one that somebody else started: an agent before it, or a former life of it.
+func (c *checks) seenDown(a *agent) {
+	if pg := &a.n.pg; pg.running() && !a.guard.asking && a.n.fencer.agent == a && c.w.now-pg.since > 100*time.Millisecond {
+		c.fail(DownIsDown, a.n, "the agent takes the server for down while it runs")
+	}
+}
+
 // healthy says whether /primary of a node answers 200 at this very moment.
 func (c *checks) healthy(n *node) bool {
 	a := n.agent

@@ -263,15 +263,23 @@ func (c *checks) settled(primary *node) string {
 	return ""
 }
 
-// promisedAll says that every other member of the failsafe set has promised, durably, not to race before
-// a moment.
+// promisedAll says that no other member of the failsafe set can race before a moment: it has promised so,
+// durably, or has no power, or has just got it back and waits out whatever it may have promised before.
 func (c *checks) promisedAll(n *node, until time.Duration) bool {
-	list := c.w.store.decoded().Failsafe
-	for _, m := range list {
+	cluster := c.w.store.decoded()
+	for _, m := range cluster.Failsafe {
 		o := c.w.node(m.Name)
-		if o != nil && o != n && (!o.power || o.trueAt(o.fencer.file.promise) < until) {
+		if o == nil || o == n || !o.power || o.fencer.file.boot != o.boots {
+			continue
+		}
+		f := o.fencer.file
+		held := f.promise
+		if f.lostAt > 0 {
+			held = max(held, f.lostAt+election.LongestPromise(*cluster, cluster.Reign.TTL))
+		}
+		if o.trueAt(held) < until {
 			return false
 		}
 	}
-	return len(list) > 0
+	return len(cluster.Failsafe) > 0
 }

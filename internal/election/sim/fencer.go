@@ -54,6 +54,8 @@ type fencer struct {
 	gen     uint64
 	busy    bool
 	pid     int // the postmaster it watches
+	// starting counts the starts that were asked for and are not done; another process counts anew.
+	starting *int
 	// wire is when the last thing that was said arrives.
 	wire time.Duration
 	// agent is the connected one; only the newest is listened to.
@@ -61,6 +63,12 @@ type fencer struct {
 }
 
 func (f *fencer) w() *World { return f.n.w }
+
+// comes: a server may come up by a start that was asked for.
+func (f *fencer) comes() bool { return *f.starting > 0 && !f.w().bug(BugOvertakenStart) }
+
+// goes: the server does not count as down yet.
+func (f *fencer) goes() bool { return f.busy || f.comes() }
 
 // save writes the file; behind a renewal it is not waited for.
 func (f *fencer) save(now bool) {
@@ -351,7 +359,7 @@ func (f *fencer) tell(fn func(*agent)) {
 // begin starts the process anew, with what its predecessor left on disk.
 func (f *fencer) begin() {
 	f.p.begin()
-	f.mem, f.agent = f.file, nil
+	f.mem, f.agent, f.starting = f.file, nil, new(int)
 	if f.mem.boot != f.n.boots {
 		f.mem.boot, f.mem.promise, f.mem.lostAt = f.n.boots, 0, f.now()
 		f.file = f.mem

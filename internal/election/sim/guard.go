@@ -25,8 +25,9 @@ func (a *agent) runFencer(t *task) {
 			}
 			f.agent = a
 			st = guard{
-				connected: true, armed: f.mem.armed, tok: f.mem.tok, last: f.mem.last, pid: f.pid, dying: f.busy,
+				connected: true, armed: f.mem.armed, tok: f.mem.tok, last: f.mem.last, pid: f.pid, dying: f.goes(),
 				promise: f.mem.promise, lostAt: f.mem.lostAt,
+				unanswered: f.comes(),
 			}
 			return nil
 		})
@@ -36,6 +37,9 @@ func (a *agent) runFencer(t *task) {
 		}
 		st.ackAt = a.now()
 		a.guard = st
+		if st.unanswered {
+			a.unsure()
+		}
 		a.firstFencer.raise()
 		if a.isSettled && a.own.Held() {
 			if _, err := a.ensureArmed(t); err == nil {
@@ -117,14 +121,27 @@ func (a *agent) arm(t *task, tok token) (uint64, error) {
 }
 
 func (a *agent) startServer(t *task, spec startSpec) error {
+	if !a.guard.connected || !a.n.fencer.p.alive {
+		a.unsure()
+		return errNoFencer
+	}
 	pid := 0
-	err := a.fence(t, func(f *fencer) error {
+	// It counts as asked for from now on: requests arrive in order, though they are carried out in any.
+	starting := a.n.fencer.starting
+	*starting++
+	a.guard.asking = true
+	err := a.ask(t, fencerCall, func(f *fencer) error {
+		*starting--
+		if f.agent != a {
+			return errNot("superseded")
+		}
 		if err := f.start(spec); err != nil {
 			return err
 		}
 		pid = f.pid
 		return nil
 	})
+	a.guard.asking = false
 	if err != nil {
 		if !a.w.bug(BugStaleServer) {
 			a.unsure()
@@ -139,12 +156,11 @@ func (a *agent) startServer(t *task, spec startSpec) error {
 // unsure: a start was asked for and not answered, or refused because something runs. Until the
 // fencer has said how things stand, the server does not count as down.
 func (a *agent) unsure() {
-	a.guard.dying = true
+	a.guard.dying, a.guard.unanswered = true, !a.w.bug(BugOvertakenStart)
 	a.once("ask the fencer", func(t *task) error {
-		for a.guard.connected {
+		for a.guard.connected && a.guard.dying && a.guard.pid == 0 {
 			if a.refresh(t) == nil {
 				a.look.raise()
-				return nil
 			}
 			t.sleep(fencerRetry)
 		}
@@ -152,32 +168,47 @@ func (a *agent) unsure() {
 	})
 }
 
-// refresh takes over what the fencer says of itself now.
+// refresh takes over what the fencer says of itself now, unless an event overtook the answer.
 func (a *agent) refresh(t *task) error {
-	return a.fence(t, func(f *fencer) error {
-		a.guard.armed, a.guard.tok, a.guard.last = f.mem.armed, f.mem.tok, f.mem.last
-		a.guard.pid, a.guard.dying = f.pid, f.busy
-		a.guard.promise, a.guard.lostAt = max(a.guard.promise, f.mem.promise), f.mem.lostAt
+	st, told := guard{}, a.guard.told
+	err := a.fence(t, func(f *fencer) error {
+		st = guard{
+			armed: f.mem.armed, tok: f.mem.tok, last: f.mem.last, pid: f.pid, dying: f.goes(),
+			promise: f.mem.promise, lostAt: f.mem.lostAt,
+			unanswered: f.comes(),
+		}
 		return nil
 	})
+	if err != nil || a.guard.told != told {
+		return err
+	}
+	g := &a.guard
+	g.armed, g.tok, g.last, g.pid, g.dying = st.armed, st.tok, st.last, st.pid, st.dying
+	g.promise, g.lostAt = max(g.promise, st.promise), st.lostAt
+	g.unanswered = st.unanswered
+	return nil
 }
 
 // What the fencer reports by itself.
 
 func (a *agent) serverExited() {
+	a.guard.told++
 	a.guard.pid, a.guard.dying = 0, true
 	a.look.raise()
 	a.news.raise()
 }
 
 func (a *agent) serverDown() {
-	a.guard.pid, a.guard.dying = 0, false
+	a.guard.told++
+	// Of a server that ended before an unanswered start was carried out, perhaps.
+	a.guard.pid, a.guard.dying = 0, a.guard.unanswered
 	a.down.raise()
 	a.look.raise()
 	a.news.raise()
 }
 
 func (a *agent) fenced() {
+	a.guard.told++
 	a.guard.dying, a.guard.armed = true, false
 	a.look.raise()
 	a.news.raise()

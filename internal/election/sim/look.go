@@ -92,6 +92,7 @@ func (a *agent) examine(prev election.Local) (l election.Local, answering bool) 
 		return l, false
 	default:
 		l.Server = election.ServerDown
+		a.w.checks.seenDown(a)
 	}
 	if l.Data == election.DataCluster && !answering {
 		l.Signal, l.SystemID = d.signal, d.system

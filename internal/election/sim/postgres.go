@@ -25,6 +25,8 @@ type server struct {
 	state serverState
 	// pid numbers the lives of the postmaster.
 	pid int
+	// since is when it was started.
+	since time.Duration
 	// open: there are backends that can acknowledge a commit.
 	open bool
 	// local: it listens to nobody outside (bootstrap).
@@ -126,6 +128,7 @@ func (s *server) later(d time.Duration, fn func()) {
 func (s *server) start(upstream string, local bool) {
 	w, d := s.w(), s.disk()
 	s.pid++
+	s.since = s.n.w.now
 	s.frozen = 0
 	w.note(s.n.index, "postmaster %d starts (standby %t, timeline %d, %s)", s.pid, d.signal, d.tl, d.end())
 	s.state, s.asked, s.local, s.received = srvStarting, false, local, false

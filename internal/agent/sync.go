@@ -24,6 +24,9 @@ type syncFacts struct {
 	notBefore election.Instant
 	// changing is the setting that was decided on last, while that change has not ended yet.
 	changing *election.SyncSetting
+	// endedAt is when the last change ended, whatever came of it: a look that began before may have seen
+	// the setting that it replaced.
+	endedAt election.Instant
 	// copies are the standbys of the setting that was last proven, with the copies of the data that they
 	// had before the barrier was read.
 	copies []election.Voter
@@ -94,8 +97,9 @@ func (a *Agent) setSync(ctx context.Context, v election.View, setting election.S
 		return nil
 	}
 	res, err := a.pg.SetSync(ctx, setting, a.guard.reload)
+	a.facts.with(func(f *facts) { f.sync.ended(&f.local.Sync, Now()) })
 	if err != nil {
-		return fmt.Errorf("set synchronous standbys: %w", err)
+		return fmt.Errorf("set synchronous standbys: %w", err) // the next look says what stands in the files
 	}
 	if res.InForce {
 		a.facts.with(func(f *facts) { f.sync.copies = copies })
@@ -121,6 +125,12 @@ func (s *syncFacts) overlay(l *election.LocalSync) {
 	}
 	l.Known = l.Known && s.changing.Equal(l.Setting)
 	l.InForce = false
+}
+
+// ended notes the end of a change: what was seen of the setting before says nothing any more.
+func (s *syncFacts) ended(l *election.LocalSync, now election.Instant) {
+	s.endedAt = now
+	l.Known, l.InForce = false, false
 }
 
 // writeSync changes the sync key, or removes it if state is nil. From before the sending on it is a fact that the key may change
@@ -249,6 +259,9 @@ func confirmed(o postgres.Observation, setting election.SyncSetting, lsn electio
 // soon: something is about to change that nobody reports.
 func (f *facts) lookSync(l *election.Local, o postgres.Observation, answering bool, now election.Instant) (unsure bool) {
 	l.Freeze = f.freeze
+	if now < f.sync.endedAt {
+		l.Sync.Known, l.Sync.InForce = false, false
+	}
 	if !answering {
 		return false
 	}

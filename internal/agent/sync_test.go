@@ -122,3 +122,21 @@ func TestAChangeUnderWayIsUncertain(t *testing.T) {
 		}
 	}
 }
+
+// The end of a change, with an error or without, leaves nothing known until somebody has looked since: the last
+// look may have seen the setting before it, and what is published must cover the one after it.
+func TestWhatWasSeenBeforeAChangeEndedIsForgotten(t *testing.T) {
+	have := election.LocalSync{Known: true, InForce: true, Barrier: 100, Setting: election.SyncSetting{Any: true, Wait: 1, Names: []string{"b"}}}
+	f := facts{local: election.Local{Sync: have}}
+	f.sync.ended(&f.local.Sync, 2*time.Second)
+	if f.local.Sync.Known || f.local.Sync.InForce {
+		t.Errorf("after the change: %+v", f.local.Sync)
+	}
+	for began, known := range map[election.Instant]bool{time.Second: false, 3 * time.Second: true} {
+		l := election.Local{Sync: have}
+		f.lookSync(&l, postgres.Observation{Role: election.RolePrimary}, true, began)
+		if l.Sync.Known != known || l.Sync.InForce != known {
+			t.Errorf("a look that began at %s: %+v", began, l.Sync)
+		}
+	}
+}

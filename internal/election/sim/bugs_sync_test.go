@@ -39,7 +39,7 @@ func syncControls() []deliberate {
 		{bug: BugVoteReceiveLSN, from: 19, check: lost, kinds: append([]string{"restart", "kill postmaster"}, cuts...), tune: quorum(election.SyncQuorum, 1, 3)},
 		{bug: BugKeepData, from: 11, check: lost, kinds: []string{"restore backup", "restore backup", "cut pair", "power off"}, tune: quorum(election.SyncQuorum, 1, 4)},
 		{bug: BugThawUnknown, check: lost, kinds: []string{"cut pair", "cut from store one way", "cut pair", "isolate from members"}, tune: then(quorum(election.SyncQuorum, 1, 3), func(c *Config) { c.Jitter = 0.2 })},
-		{bug: BugUncheckedVotes, from: 426, check: lost, kinds: []string{"cut pair", "cut pair", "isolate from members"}, tune: then(quorum(election.SyncQuorum, 1, 3), often, func(c *Config) { c.Jitter = 0.3 })},
+		{bug: BugUncheckedVotes, from: 1326, check: lost, kinds: []string{"cut pair", "cut pair", "isolate from members"}, tune: then(quorum(election.SyncQuorum, 1, 3), often, func(c *Config) { c.Jitter = 0.3 })},
 		{bug: BugShowIsInForce, check: lost, kinds: append([]string{"kill postmaster", "mute replication"}, cuts...), tune: quorum(election.SyncQuorum, 1, 4)},
 		{bug: BugPromoteAlone, from: 28, check: lost, kinds: cuts, tune: quorum(election.SyncQuorum, 1, 3)},
 		{bug: BugOverlappingSet, from: 550, check: lost, kinds: []string{"mute replication", "hang loop"}, tune: then(quorum(election.SyncOn, 1, 2), func(c *Config) {

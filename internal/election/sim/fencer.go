@@ -296,14 +296,14 @@ func (f *fencer) downDone() {
 	f.p.run(func() {
 		if !f.busy && f.n.pg.state == srvDown {
 			f.pid = 0
-			f.reportDown()
+			f.reportDown(f.n.pg.pid)
 		}
 	})
 }
 
-func (f *fencer) reportDown() {
+func (f *fencer) reportDown(pid int) {
 	f.w().checks.reportedDown(f.n)
-	f.tell(func(a *agent) { a.serverDown() })
+	f.tell(func(a *agent) { a.serverDown(pid) })
 }
 
 // exited is the end of the postmaster, as the kernel reports it.
@@ -312,10 +312,10 @@ func (f *fencer) exited(pid int) {
 		if f.busy || f.pid != pid || f.n.pg.pid != pid {
 			return
 		}
-		f.tell(func(a *agent) { a.serverExited() })
+		f.tell(func(a *agent) { a.serverExited(pid) })
 		if f.w().bug(BugDownAtExit) {
 			f.pid = 0
-			f.reportDown()
+			f.reportDown(pid)
 			return
 		}
 		f.down()

@@ -191,17 +191,22 @@ func (a *agent) refresh(t *task) error {
 
 // What the fencer reports by itself.
 
-func (a *agent) serverExited() {
+func (a *agent) serverExited(pid int) {
 	a.guard.told++
-	a.guard.pid, a.guard.dying = 0, true
+	if a.guard.pid == pid || a.guard.pid == 0 {
+		a.guard.pid, a.guard.dying = 0, true
+	}
 	a.look.raise()
 	a.news.raise()
 }
 
-func (a *agent) serverDown() {
+// serverDown: of an earlier server than the one that runs, perhaps, or than the one that an unanswered
+// start may still bring up.
+func (a *agent) serverDown(pid int) {
 	a.guard.told++
-	// Of a server that ended before an unanswered start was carried out, perhaps.
-	a.guard.pid, a.guard.dying = 0, a.guard.unanswered
+	if a.guard.pid == pid || a.guard.pid == 0 {
+		a.guard.pid, a.guard.dying = 0, a.guard.unanswered
+	}
 	a.down.raise()
 	a.look.raise()
 	a.news.raise()

@@ -26,6 +26,8 @@ func (a *agent) managed() bool { return a.set.Mode != election.SyncOff || a.clus
 func (a *agent) setSync(t *task, setting election.SyncSetting) error {
 	copies := election.CopiesNamed(setting, a.cluster)
 	t.sleep(a.w.between(time.Millisecond, 20*time.Millisecond))
+	// What was seen before says nothing any more, whatever comes of this.
+	defer func() { a.local.Sync.Known, a.local.Sync.InForce = false, false; a.look.raise() }()
 	if err := a.loadFiles(t, setting); err != nil {
 		return err
 	}
@@ -36,12 +38,10 @@ func (a *agent) setSync(t *task, setting election.SyncSetting) error {
 		case pg.pid != pid || a.n.sync.gen != gen || !pg.running():
 			return errNot("the server or its files changed meanwhile")
 		case pg.state == srvStandby && pg.sync.gen == gen:
-			a.lookOnce(t)
 			return nil
 		case pg.state == srvPrimary && !pg.halted() && (pg.proven() || a.w.bug(BugShowIsInForce) && pg.master.gen == gen):
 			a.proof = syncProof{pid, gen, a.n.disk.end(), copies}
 			a.note("synchronous standbys in force: %s, barrier %s", setting, a.proof.barrier)
-			a.lookOnce(t)
 			return nil
 		}
 		if a.now() > limit || !t.sleep(20*time.Millisecond) {

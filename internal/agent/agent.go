@@ -61,13 +61,14 @@ type Agent struct {
 	peers   *client.Client
 	metrics *metrics
 
-	facts  facts
-	keeper *keeper
-	guard  fencerConn
-	jobs   jobSlot
-	peered peerRound
-	why    journal
-	echo   echo
+	facts    facts
+	keeper   *keeper
+	guard    fencerConn
+	failsafe failsafeAlarm
+	jobs     jobSlot
+	peered   peerRound
+	why      journal
+	echo     echo
 
 	filesMu  sync.Mutex // serializes what writes the server's configuration
 	contact  contact
@@ -268,10 +269,8 @@ func (a *Agent) nextWake(v election.View, p election.Plan) time.Duration {
 		if left := v.Own.DemoteAt(v.Policy.Margin) - Now(); left > 0 {
 			wake = min(wake, left+time.Millisecond)
 		}
-		if v.Policy.FailsafeMode {
-			wake = min(wake, failsafeWake(v))
-		}
 	}
+	a.failsafe.set(v, a.poke)
 	return max(wake, 2*time.Millisecond)
 }
 

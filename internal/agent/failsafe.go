@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -154,14 +155,51 @@ func (a *Agent) askPromises(ctx context.Context, v election.View, members []elec
 	return nil
 }
 
-// failsafeWake is when to decide again so that a round of promises is asked for in time.
-func failsafeWake(v election.View) time.Duration {
-	ttl := v.Own.TTL
-	due := max(v.Own.Sent+ttl*5/12, v.Failsafe.DoneAt+ttl/12)
-	if v.Own.Promised > v.Own.Sent {
-		due = max(due, v.Own.Promised+ttl/3)
+// failsafeDue is when to decide again so that a round of promises is asked for in time.
+func failsafeDue(own election.Own, doneAt election.Instant) election.Instant {
+	due := max(own.Sent+own.TTL*5/12, doneAt+own.TTL/12)
+	if own.Promised > own.Sent {
+		due = max(due, own.Promised+own.TTL/3)
 	}
-	return max(due-v.Now, ttl/24)
+	return due
+}
+
+// failsafeAlarm decides again when a round of promises is due. Every proof of ownership puts that moment
+// off: so it is a timer that is moved, and nobody has to wake up for it as long as etcd answers.
+type failsafeAlarm struct {
+	mu    sync.Mutex
+	on    bool
+	timer *time.Timer
+}
+
+// set is called after each decision.
+func (f *failsafeAlarm) set(v election.View, poke func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.on = v.Own.Held() && v.Policy.FailsafeMode
+	switch {
+	case !f.on:
+		if f.timer != nil {
+			f.timer.Stop()
+		}
+	case f.timer == nil:
+		f.timer = time.AfterFunc(f.wait(v.Own, v.Failsafe.DoneAt), poke)
+	default:
+		f.timer.Reset(f.wait(v.Own, v.Failsafe.DoneAt))
+	}
+}
+
+func (f *failsafeAlarm) wait(own election.Own, doneAt election.Instant) time.Duration {
+	return max(failsafeDue(own, doneAt)-Now(), own.TTL/24)
+}
+
+// proven moves the alarm after a proof of ownership.
+func (f *failsafeAlarm) proven(own election.Own) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.on {
+		f.timer.Reset(f.wait(own, 0))
+	}
 }
 
 // failsafePatience bounds one round: rounds are repeated every third of the ttl, and an answer must leave

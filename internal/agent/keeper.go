@@ -367,6 +367,7 @@ func (k *keeper) prolong(own election.Own) {
 	if k.own.Held() && k.own.Revision == own.Revision {
 		k.own.Sent, k.own.TTL = max(k.own.Sent, own.Sent), min(k.own.TTL, own.TTL)
 		k.own.Promised = max(k.own.Promised, own.Promised)
+		k.a.failsafe.proven(k.own)
 	}
 	k.mu.Unlock()
 	k.a.refreshLeaderUntil()

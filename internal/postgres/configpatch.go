@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/pgha/pgha/internal/postgres/conf"
 )
@@ -76,14 +77,28 @@ func (s *Server) writePatched(lines []string, change map[string]string) error {
 
 // fileSetting reads one setting from pgha's postgresql.conf.
 func (s *Server) fileSetting(name string) (value string, given bool, err error) {
-	b, err := os.ReadFile(s.mainFile())
+	b, err := readSmall(s.mainFile(), smallFileMax)
 	if err != nil {
 		return "", false, err
 	}
-	set, err := conf.ParseFile(string(b))
-	if err != nil {
-		return "", false, fmt.Errorf("%s: %w", s.mainFile(), err)
+	k := &s.parsed
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.settings == nil || string(b) != k.text {
+		set, err := conf.ParseFile(string(b))
+		if err != nil {
+			return "", false, fmt.Errorf("%s: %w", s.mainFile(), err)
+		}
+		k.text, k.settings = string(b), conf.SettingsMap(set)
 	}
-	value, given = conf.SettingsMap(set)[name]
+	value, given = k.settings[name]
 	return value, given, nil
+}
+
+// parsedFile is a text that was parsed, and what came of it: the file is read at every look at the server,
+// and hardly ever another.
+type parsedFile struct {
+	mu       sync.Mutex
+	text     string
+	settings map[string]string
 }

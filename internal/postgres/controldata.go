@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
-	"os"
 
 	"github.com/pgha/pgha/internal/election"
 )
@@ -122,7 +121,7 @@ func (s *Server) Control() (ControlData, error) {
 	var err error
 	for range 5 {
 		var raw []byte
-		if raw, err = readHead(path, ctlMaxSize); err != nil {
+		if raw, err = readSmall(path, ctlMaxSize); err != nil {
 			return ControlData{}, fmt.Errorf("%w: %w", ErrControl, err)
 		}
 		var c ControlData
@@ -137,19 +136,6 @@ func (s *Server) Control() (ControlData, error) {
 }
 
 var errTorn = errors.New("the checksum does not match")
-
-func readHead(path string, n int) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	buf := make([]byte, n)
-	got, err := f.ReadAt(buf, 0)
-	if err != nil && got == 0 {
-		return nil, errors.Join(err, f.Close())
-	}
-	return buf[:got], f.Close()
-}
 
 // parseControl reads the bytes of pg_control and believes them only if the checksum and the
 // floating point probe agree.

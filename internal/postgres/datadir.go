@@ -48,7 +48,7 @@ type Mark struct {
 
 // Unfinished returns the mark of an operation that began and did not finish; nil if there is none.
 func (s *Server) Unfinished() (*Mark, error) {
-	b, err := os.ReadFile(filepath.Join(s.opt.StateDir, markFile))
+	b, err := readSmall(filepath.Join(s.opt.StateDir, markFile), smallFileMax)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil //nolint:nilnil // no mark is the normal case
 	}

@@ -119,7 +119,7 @@ func (k *knownDisk) of(major, minor uint32) string {
 // knownIdentity reads the identity, or says why there is none for what lies in the data directory.
 // What cannot be read binds nothing, so it counts as another copy.
 func (s *Server) knownIdentity(c ControlData) (id dataIdentity, why string) {
-	b, err := os.ReadFile(filepath.Join(s.opt.StateDir, dataIDFile))
+	b, err := readSmall(filepath.Join(s.opt.StateDir, dataIDFile), smallFileMax)
 	if errors.Is(err, fs.ErrNotExist) {
 		return id, "there was none"
 	}
@@ -129,7 +129,7 @@ func (s *Server) knownIdentity(c ControlData) (id dataIdentity, why string) {
 	if err != nil || id.ID == "" {
 		return id, "the old one cannot be read"
 	}
-	text, err := os.ReadFile(s.inData(dataIDMarker))
+	text, err := readSmall(s.inData(dataIDMarker), smallFileMax)
 	if err != nil {
 		return id, "the data directory has no marker"
 	}

@@ -83,6 +83,7 @@ type Server struct {
 	// idDisk is what is known of the disk for as long as the postmaster lives that it was asked under.
 	idDisk knownDisk
 	sync   syncKnown
+	parsed parsedFile
 
 	mu      sync.Mutex
 	cmdline map[string]string // command line settings of the last WriteConfig (row C-190)

@@ -207,6 +207,16 @@ func (c *Cluster) Member(name string) (Member, bool) {
 	return Member{}, false
 }
 
+// member is Member for many questions: nothing is copied. Nil: there is none.
+func (c *Cluster) member(name string) *Member {
+	for i := range c.Members {
+		if c.Members[i].Name == name {
+			return &c.Members[i]
+		}
+	}
+	return nil
+}
+
 // Vote finds the vote of a member.
 func (c *Cluster) Vote(name string) (Vote, bool) {
 	for i := range c.Votes {

@@ -1,9 +1,6 @@
 package election
 
-import (
-	"slices"
-	"time"
-)
+import "time"
 
 // IDs that no row of the table bears: both stand for a defect.
 const (
@@ -30,11 +27,7 @@ func Decide(v View) Plan { return DecideOn(&v) }
 
 // DecideOn is Decide for a caller that decides very often: the View is not copied, nor changed.
 func DecideOn(v *View) Plan {
-	for i := range roleTable {
-		r := &roleTable[i]
-		if !r.when(v) {
-			continue
-		}
+	if r := applies(v); r != nil {
 		p := r.then(v)
 		p.Rule = r.id
 		if r.steady {
@@ -44,25 +37,6 @@ func DecideOn(v *View) Plan {
 	}
 	// Every View has a rule (the exhaustive walk shows it); getting here is a defect, shown as one.
 	return Plan{Rule: ruleNone, Reason: "no rule applies", Trouble: true}
-}
-
-// roleTable and reconcileTable are made once: simulation and model decide millions of times. Nobody
-// changes them afterwards.
-//
-//nolint:gochecknoglobals // constants in all but name
-var (
-	roleTable      = makeRoleTable()
-	reconcileTable = slices.Concat(reconcileRules(), syncRules())
-)
-
-// makeRoleTable lists the role rules in order of precedence: what stops everything, what keeps a title
-// good without the store, the running job, an orderly stop, the title to the key, what its owner does,
-// what a voter does, what a member does while another leads, and what is done while nobody leads.
-func makeRoleTable() []rule {
-	return slices.Concat(
-		blockRules(), failsafeRules(), jobRules(), stopRules(), titleRules(), pauseRules(), ownerRules(),
-		freezeRules(), memberRules(), bootstrapRules(), vacantRules(),
-	)
 }
 
 func always(*View) bool { return true }

@@ -51,9 +51,12 @@ func failsafeMember(list []FailsafeMember, name string) (FailsafeMember, bool) {
 // failsafeStale says that the set in the store is not the one it should be. While failsafe mode is on, a
 // set without this member in it is none.
 func failsafeStale(v *View) bool {
+	if !v.Policy.FailsafeMode {
+		return len(v.Store.Cluster.Failsafe) != 0
+	}
 	have, want := slices.Clone(v.Store.Cluster.Failsafe), failsafeWanted(v)
 	sortFailsafe(have)
-	if v.Policy.FailsafeMode && !inFailsafe(want, v.Self.Name) {
+	if !inFailsafe(want, v.Self.Name) {
 		return false // this member's own key is not there yet
 	}
 	return !slices.Equal(have, want)

@@ -25,8 +25,10 @@ func (v *View) against() int64 {
 	if v.Local.Freeze.Recorded {
 		rev = v.Local.Freeze.LeaderRevision
 	}
-	if vote, ok := v.Store.Cluster.Vote(v.Self.Name); ok {
-		rev = max(rev, vote.LeaderRevision)
+	for i := range v.Store.Cluster.Votes {
+		if vote := &v.Store.Cluster.Votes[i]; vote.Name == v.Self.Name {
+			rev = max(rev, vote.LeaderRevision)
+		}
 	}
 	return rev
 }
@@ -41,7 +43,7 @@ func (v *View) bound() bool {
 // boundToLeader says that it is the present leader that this member may not follow: the one it is bound
 // against, or one that came to lead without a reign of its own (a Patroni), until the vote is withdrawn.
 func (v *View) boundToLeader() bool {
-	l, rev := v.Store.Cluster.Leader, v.against()
+	l, rev := &v.Store.Cluster.Leader, v.against()
 	if !l.Present || rev == 0 {
 		return false
 	}
@@ -56,7 +58,7 @@ func (v *View) voteOut() bool {
 
 // frozen says that the freeze record is one against the present reign.
 func (v *View) frozen() bool {
-	f, r := v.Local.Freeze, v.Store.Cluster.Reign
+	f, r := &v.Local.Freeze, &v.Store.Cluster.Reign
 	return f.Recorded && f.LeaderRevision == r.ModRevision && f.Epoch == r.Epoch
 }
 

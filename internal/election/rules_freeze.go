@@ -12,11 +12,15 @@ import (
 // freezeWake is when a frozen member looks again.
 const freezeWake = 50 * time.Millisecond
 
-func freezeRules() []rule {
+func freezeGroups() []group {
 	voter := func(when func(*View) bool) func(*View) bool {
 		return func(v *View) bool { return !v.Own.Held() && when(v) }
 	}
-	return append(thawRules(voter), voteRules(voter)...)
+	return []group{
+		{voter((*View).boundToLeader), thawRules(voter)},
+		{voter((*View).frozen), voteRules(voter)},
+		{voter((*View).lost), []rule{freezeRule(voter), askRule(voter)}},
+	}
 }
 
 // thawRules free a member that is bound against the leader.
@@ -87,7 +91,7 @@ func ownVoteRevision(v *View) int64 {
 	return vote.ModRevision
 }
 
-// voteRules bring a takeover by votes about.
+// voteRules bring a takeover by votes about, once the server is frozen.
 func voteRules(voter func(func(*View) bool) func(*View) bool) []rule {
 	frozen := func(when func(*View) bool) func(*View) bool {
 		return voter(func(v *View) bool { return v.frozen() && v.mayVote() && v.standby() && when(v) })
@@ -135,8 +139,6 @@ func voteRules(voter func(func(*View) bool) func(*View) bool) []rule {
 			},
 		},
 		waitVotesRule(frozen),
-		freezeRule(voter),
-		askRule(voter),
 	}
 }
 

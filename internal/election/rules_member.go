@@ -58,24 +58,32 @@ func (v *View) knownStandby() bool {
 
 // source is the member to stream and clone from: the one named by replicatefrom if it runs, else
 // the leader (rows H-089, H-100).
-func (v *View) source() (Member, bool) {
+func (v *View) source() (*Member, bool) {
 	c := &v.Store.Cluster
 	if from := v.Self.Tags.ReplicateFrom; from != "" && from != v.Self.Name {
-		if m, ok := c.Member(from); ok && m.State == StateRunning && m.ConnURL != "" {
+		if m := c.member(from); m != nil && m.State == StateRunning && m.ConnURL != "" {
 			return m, true
 		}
 	}
 	if c.Leader.Name == v.Self.Name {
-		return Member{}, false
+		return &Member{}, false
 	}
-	m, ok := c.Member(c.Leader.Name)
+	m, ok := v.leaderMember()
 	return m, ok && m.ConnURL != ""
+}
+
+// leaderMember is what the leader published.
+func (v *View) leaderMember() (*Member, bool) {
+	if m := v.Store.Cluster.member(v.Store.Cluster.Leader.Name); m != nil {
+		return m, true
+	}
+	return &Member{}, false
 }
 
 // leaderServes says that the leader's server is known to be a primary, so that there is something
 // to copy from or to compare with.
 func (v *View) leaderServes() bool {
-	m, ok := v.Store.Cluster.Member(v.Store.Cluster.Leader.Name)
+	m, ok := v.leaderMember()
 	return ok && m.State == StateRunning && (m.Role == "primary" || m.Role == "promoted") && m.ConnURL != ""
 }
 
@@ -95,14 +103,14 @@ func waitFor(v *View, kind JobKind, what string) Plan {
 	}
 }
 
-func memberRules() []rule {
+func memberGroups() []group {
 	member := func(when func(*View) bool) func(*View) bool {
 		return func(v *View) bool { return v.foreign() && when(v) }
 	}
 	data := func(d DataState) func(*View) bool {
 		return member(func(v *View) bool { return v.Local.Data == d })
 	}
-	all := []rule{
+	first := []rule{
 		{
 			id:   "member.demote",
 			doc:  "The server is a primary while the leader key is another's: it is silenced at once.",
@@ -122,9 +130,12 @@ func memberRules() []rule {
 			},
 		},
 	}
-	all = append(all, memberDataRules(data)...)
-	all = append(all, memberDownRules(member)...)
-	return append(all, memberRunningRules(member)...)
+	down := func(v *View) bool { return v.Local.Server == ServerDown }
+	return []group{
+		{(*View).foreign, append(append(first, memberDataRules(data)...), reinitRule(member))},
+		{member(down), memberDownRules(member)},
+		{(*View).foreign, memberRunningRules(member)},
+	}
 }
 
 // startForReads starts a stopped standby so that it serves reads, when nothing better can be done.
@@ -190,7 +201,6 @@ func memberDownRules(member func(func(*View) bool) func(*View) bool) []rule {
 		return member(func(v *View) bool { return v.Local.Server == ServerDown && when(v) })
 	}
 	return []rule{
-		reinitRule(member),
 		{
 			id:   "member.pause_down",
 			doc:  "Paused: a server that is down is not started.",
@@ -259,7 +269,7 @@ func reinitRule(member func(func(*View) bool) func(*View) bool) rule {
 		then: func(v *View) Plan {
 			src, ok := v.source()
 			if c, _ := v.command(CommandReinit); c.FromLeader {
-				src, ok = v.Store.Cluster.Member(v.Store.Cluster.Leader.Name)
+				src, ok = v.leaderMember()
 			}
 			why := ""
 			switch {

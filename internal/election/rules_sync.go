@@ -54,8 +54,11 @@ func syncRules() []reconcileRule {
 			doc: "A voter's server holds the setting that it would need as the next leader, where it has no effect yet: " +
 				"a promotion then never goes through a moment in which commits wait for nobody.",
 			when: func(v *View) bool {
+				if !v.standby() || v.Own.Held() || !v.Local.Sync.Known {
+					return false
+				}
 				want := settingOnceLeader(v)
-				return v.standby() && !v.Own.Held() && v.Local.Sync.Known && want.Wait > 0 && !v.Local.Sync.Setting.Equal(want)
+				return want.Wait > 0 && !v.Local.Sync.Setting.Equal(want)
 			},
 			then: func(v *View) Action { return SetSync{Setting: settingOnceLeader(v)} },
 		},

@@ -147,6 +147,7 @@ func startForReads(v *View) []Action {
 }
 
 func memberDataRules(data func(DataState) func(*View) bool) []rule {
+	empty, partial := data(DataEmpty), data(DataPartial)
 	return []rule{
 		{
 			id:   "member.data_unreadable",
@@ -169,7 +170,7 @@ func memberDataRules(data func(DataState) func(*View) bool) []rule {
 			id:  "member.clone",
 			doc: "The data directory is empty, or holds only our own unfinished copy, and a source is known: clone from it. Not while paused (row H-009).",
 			when: func(v *View) bool {
-				return (data(DataEmpty)(v) || data(DataPartial)(v)) && v.Local.Server == ServerDown && !v.Policy.Pause
+				return (empty(v) || partial(v)) && v.Local.Server == ServerDown && !v.Policy.Pause
 			},
 			then: clonePlan,
 		},

@@ -63,7 +63,8 @@ type agent struct {
 	proof     syncProof
 	streamed  []election.Streamed
 	contact   election.Contact
-	target    string // whose contact is kept
+	target    string        // whose contact is kept
+	askedLast time.Duration // when it turned out that there is nobody to ask; zero: questions are asked
 	hearing   hearing
 	race      race
 	failsafe  failsafeFacts
@@ -81,7 +82,6 @@ type agent struct {
 	stopping bool
 	state    election.MemberState
 	member   memberEcho
-	forms    []memberForm
 	uses     int // of known values
 	echo     []echoed
 	busy     []string // short actions under way
@@ -368,6 +368,7 @@ func (a *agent) takeSnapshot(d delivery) {
 	if before.ConfigRev != a.cluster.ConfigRev {
 		a.takeConfig(d.config)
 	}
+	a.lookWhomToAsk()
 	if before.Leader != a.cluster.Leader || before.Failover != a.cluster.Failover {
 		a.look.raise()
 		a.kick.raise()
@@ -425,6 +426,7 @@ func (a *agent) contradicted(p dcs.Proof) {
 	if p.Present || a.now() >= a.own.Promised+a.own.TTL-2*a.margin() {
 		a.refuted = a.own.Revision // a key that is merely gone is put back while promises hold
 	}
+	a.lookWhomToAsk()
 	a.refreshUntil()
 	if !p.Present && a.vacancy.Since == 0 {
 		a.vacancy = election.Vacancy{Since: a.now()}

@@ -17,7 +17,25 @@ type hearing struct {
 // the silence after which it would count as lost. It runs on the members whose word a takeover by votes
 // rests on.
 func (a *agent) keepContact() {
-	a.w.cue(a.n.trueTime(max(a.set.Silence, 100*time.Millisecond)/4), a, 0)
+	a.w.cue(a.askEvery(), a, 0)
+}
+
+func (a *agent) askEvery() time.Duration {
+	return a.n.trueTime(max(a.set.Silence, 100*time.Millisecond) / 4)
+}
+
+// lookWhomToAsk lets the questions go on, at their pace, if there is somebody to ask again.
+func (a *agent) lookWhomToAsk() {
+	if a.askedLast == 0 {
+		return
+	}
+	if _, revision := a.whomToAsk(); revision == 0 {
+		return
+	}
+	every := a.askEvery()
+	next := a.askedLast + (a.w.now-a.askedLast+every)/every*every
+	a.askedLast = 0
+	a.w.cue(next-a.w.now, a, 0)
 }
 
 // act is one question.
@@ -25,11 +43,16 @@ func (a *agent) act(uint64) {
 	if !a.p.alive {
 		return
 	}
-	a.keepContact()
 	if a.p.halted() {
+		a.keepContact()
 		return
 	}
 	name, revision := a.whomToAsk()
+	if revision == 0 {
+		a.askedLast = a.w.now // nobody to ask, until the store shows another state
+	} else {
+		a.keepContact()
+	}
 	if a.contact.Revision != revision {
 		a.contact = election.Contact{}
 		if revision != 0 {

@@ -2,7 +2,6 @@ package sim
 
 import (
 	"fmt"
-	"iter"
 	"math/rand/v2"
 	"time"
 )
@@ -44,7 +43,7 @@ type engine struct {
 	heap  []entry // four children each
 	slot  []event
 	free  []int32
-	idle  []*coroutine
+	crew  *crew
 	rng   *rand.Rand
 	hash  uint64
 	steps uint64
@@ -286,56 +285,11 @@ type ended struct{}
 
 // spawn starts a task.
 func (p *proc) spawn(fn func(*task)) *task {
-	t := &task{p: p, co: p.e.coroutine()}
+	t := &task{p: p, co: p.e.crew.coroutine()}
 	t.co.t, t.co.fn = t, fn
 	p.tasks = append(p.tasks, t)
 	p.e.wake(0, t, 0, false)
 	return t
-}
-
-// coroutine runs one task after another: to make one, and to have its stack grow, is dear.
-type coroutine struct {
-	next func() (struct{}, bool)
-	stop func()
-	park func(struct{}) bool
-	// t and fn are what it runs; nil: nothing.
-	t  *task
-	fn func(*task)
-}
-
-func (e *engine) coroutine() *coroutine {
-	if n := len(e.idle); n > 0 {
-		co := e.idle[n-1]
-		e.idle = e.idle[:n-1]
-		return co
-	}
-	co := &coroutine{}
-	co.next, co.stop = iter.Pull(iter.Seq[struct{}](func(yield func(struct{}) bool) {
-		defer func() {
-			if r := recover(); r != nil {
-				if _, ok := r.(ended); !ok {
-					panic(r)
-				}
-			}
-		}()
-		co.park = yield
-		for {
-			co.fn(co.t)
-			co.t, co.fn = nil, nil
-			if !yield(struct{}{}) {
-				return
-			}
-		}
-	}))
-	return co
-}
-
-// close ends the coroutines that run nothing.
-func (e *engine) close() {
-	for _, co := range e.idle {
-		co.stop()
-	}
-	e.idle = nil
 }
 
 // fire ends the wait of a number, if that is still the one.
@@ -350,7 +304,7 @@ func (t *task) fire(gen uint64, timeout bool) {
 		if t.co.next(); t.co.t != t {
 			t.done = true
 			t.p.drop(t)
-			t.p.e.idle = append(t.p.e.idle, t.co)
+			t.p.e.crew.free(t.co)
 		}
 	}
 }
@@ -367,14 +321,15 @@ func (p *proc) drop(t *task) {
 func (t *task) end() {
 	if !t.done {
 		t.done = true
-		t.co.stop()
+		t.co.abandon()
+		t.p.e.crew.free(t.co)
 	}
 }
 
 // wait parks until something fires this wait. It returns false if the time ran out or the task
 // was called off.
 func (t *task) wait() bool {
-	if !t.co.park(struct{}{}) {
+	if t.co.quit || !t.co.park(struct{}{}) || t.co.quit {
 		panic(ended{})
 	}
 	return !t.timedOut && !t.called()
@@ -418,11 +373,10 @@ func (s *signal) raise() {
 		s.raised = true
 		return
 	}
-	list := s.queue
-	s.queue = nil
-	for _, w := range list {
+	for _, w := range s.queue {
 		s.e.wake(0, w.t, w.gen, false)
 	}
+	s.queue = s.queue[:0]
 }
 
 // on waits for a signal, at most d of the node's clock. Zero or less: without bound.

@@ -37,9 +37,18 @@ type memberEcho struct {
 	rev   int64
 }
 
+// formKey is all that such a value depends on.
+type formKey struct {
+	of        memberFacts
+	name, inc string
+	tags      election.Tags
+}
+
+// formsMost bounds how many values are remembered.
+const formsMost = 1 << 15
+
 // memberForm is a published value without positions, as text and as the codec reads it.
 type memberForm struct {
-	of    memberFacts
 	value []byte
 	read  election.Member
 }
@@ -67,18 +76,20 @@ func (f memberFacts) encode(a *agent) []byte {
 	return dcs.EncodeMember(m)
 }
 
-// memberForm gives a form that this life of the agent has published before, or makes it.
+// memberForm gives a form that was published before, by whichever life of whichever world, or makes it.
 func (a *agent) memberForm(of memberFacts) *memberForm {
-	for i := range a.forms {
-		if a.forms[i].of == of {
-			return &a.forms[i]
+	key := formKey{of: of, name: a.n.name, inc: a.inc, tags: a.n.tags}
+	known := a.w.crew.forms
+	form := known[key]
+	if form == nil {
+		value := of.encode(a)
+		form = &memberForm{value: value, read: dcs.DecodeMember(dcs.KV{Key: dcs.MemberKey(a.n.name), Value: value})}
+		if len(known) >= formsMost {
+			clear(known)
 		}
+		known[key] = form
 	}
-	value := of.encode(a)
-	a.forms = append(a.forms, memberForm{
-		of: of, value: value, read: dcs.DecodeMember(dcs.KV{Key: dcs.MemberKey(a.n.name), Value: value}),
-	})
-	return &a.forms[len(a.forms)-1]
+	return form
 }
 
 // member gives the value to publish, and what it reads as: by the codec if this is a new form, and

@@ -43,7 +43,13 @@ func Run(seed uint64, record bool) Result { return RunConfig(seed, Random(seed),
 
 // RunConfig lives through one seed in a given configuration.
 func RunConfig(seed uint64, cfg Config, record bool) Result {
-	w := NewWorld(seed, cfg, record)
+	c := newCrew()
+	defer c.close()
+	return c.run(seed, cfg, record)
+}
+
+func (c *crew) run(seed uint64, cfg Config, record bool) Result {
+	w := c.world(seed, cfg, record)
 	defer w.Close()
 	if !cfg.Early {
 		if !w.runUntil(bootPatience, func() bool { return w.checks.lively() == "" }) && w.violation == nil {

@@ -49,8 +49,11 @@ func Sweep(first uint64, n int, tell func(Totals)) Totals {
 	)
 	for range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
+			c := newCrew()
+			defer c.close()
 			for i := next.Add(1) - 1; i < int64(n) && !failed.Load(); i = next.Add(1) - 1 {
-				r := Run(first+uint64(i), false)
+				seed := first + uint64(i)
+				r := c.run(seed, Random(seed), false)
 				failed.Store(failed.Load() || r.Violation != nil)
 				mu.Lock()
 				total.add(r)

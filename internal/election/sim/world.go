@@ -31,6 +31,8 @@ type World struct {
 	config settingsRead
 	copies int
 	faults map[string]int
+	// crewEnds: the crew is this world's alone.
+	crewEnds bool
 }
 
 // tally counts decisions by rule. Few rules make most of them, so the last ones are looked at first.
@@ -71,10 +73,18 @@ func (m *mend) run() {
 
 // NewWorld makes a cluster whose nodes are all switched on and whose disks are empty.
 func NewWorld(seed uint64, cfg Config, record bool) *World {
+	c := newCrew()
+	w := c.world(seed, cfg, record)
+	w.crewEnds = true
+	return w
+}
+
+func (c *crew) world(seed uint64, cfg Config, record bool) *World {
 	w := &World{
 		engine: newEngine(seed), cfg: cfg, recording: record,
 		faults: map[string]int{},
 	}
+	w.crew = c
 	w.checks = &checks{w: w, sync: syncChecks{ended: map[uint64]cut{}, holders: map[int64]string{}, reigns: map[string]uint64{}}}
 	w.wanted = cfg.settings()
 	rate := func() int64 {
@@ -112,7 +122,9 @@ func (w *World) Close() {
 			n.agent.p.kill()
 		}
 	}
-	w.close()
+	if w.crewEnds {
+		w.crew.close()
+	}
 }
 
 func (w *World) node(name string) *node {

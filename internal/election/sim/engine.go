@@ -21,27 +21,25 @@ type event struct {
 	timeout bool
 	// timer counts the uses of this place, so that a timer called off is not taken for a later one.
 	timer uint32
-}
-
-// entry is an event's place in the queue.
-type entry struct {
+	// Its place in the queue.
 	at   time.Duration
 	seq  uint64
-	slot int32
+	next int32
+	far  bool
 }
 
 // timer names an event that may be called off. The zero value names none.
 type timer struct {
-	slot int32 // one more than the place
+	slot int32
 	use  uint32
 }
 
 // engine is the event queue and the one source of time and chance.
 type engine struct {
-	now   time.Duration
-	seq   uint64
-	heap  []entry // four children each
-	slot  []event
+	now  time.Duration
+	seq  uint64
+	slot []event
+	queue
 	free  []int32
 	crew  *crew
 	rng   *rand.Rand
@@ -74,99 +72,62 @@ func (e *engine) cue(d time.Duration, a actor, what uint64) {
 }
 
 func (e *engine) schedule(when time.Duration, ev event) timer {
-	var at int32
+	var place int32
 	if n := len(e.free); n > 0 {
-		at, e.free = e.free[n-1], e.free[:n-1]
+		place, e.free = e.free[n-1], e.free[:n-1]
 	} else {
-		at = int32(len(e.slot))
 		e.slot = append(e.slot, event{})
+		place = int32(len(e.slot))
 	}
-	ev.timer = e.slot[at].timer + 1
-	e.slot[at] = ev
+	p := &e.slot[place-1]
+	ev.timer = p.timer + 1
 	e.seq++
-	e.push(entry{max(when, e.now), e.seq, at})
-	return timer{at + 1, ev.timer}
+	ev.at, ev.seq = max(when, e.now), e.seq
+	*p = ev
+	e.enter(place)
+	return timer{place, ev.timer}
 }
 
-// callOff forgets a scheduled event. Its entry stays in the queue until its time and is passed over.
+// callOff forgets a scheduled event. One that is far ahead stays in the queue until its time and is passed
+// over.
 func (e *engine) callOff(t timer) {
 	if t.slot == 0 {
 		return
 	}
-	if ev := &e.slot[t.slot-1]; ev.timer == t.use {
-		ev.fn, ev.t, ev.a = nil, nil, nil
+	ev := &e.slot[t.slot-1]
+	if ev.timer != t.use || ev.fn == nil && ev.t == nil && ev.a == nil {
+		return // it has happened, or was called off before
 	}
-}
-
-func (a entry) before(b entry) bool { return a.at < b.at || a.at == b.at && a.seq < b.seq }
-
-func (e *engine) push(n entry) {
-	e.heap = append(e.heap, n)
-	i := len(e.heap) - 1
-	for i > 0 {
-		up := (i - 1) / 4
-		if !n.before(e.heap[up]) {
-			break
-		}
-		e.heap[i] = e.heap[up]
-		i = up
+	ev.fn, ev.t, ev.a = nil, nil, nil
+	if !ev.far {
+		e.leave(t.slot)
+		e.free = append(e.free, t.slot)
 	}
-	e.heap[i] = n
-}
-
-// pop takes the first entry out.
-func (e *engine) pop() entry {
-	first := e.heap[0]
-	last := len(e.heap) - 1
-	n := e.heap[last]
-	e.heap = e.heap[:last]
-	i := 0
-	for {
-		c := 4*i + 1
-		if c >= last {
-			break
-		}
-		least := c
-		for k := c + 1; k < min(c+4, last); k++ {
-			if e.heap[k].before(e.heap[least]) {
-				least = k
-			}
-		}
-		if !e.heap[least].before(n) {
-			break
-		}
-		e.heap[i] = e.heap[least]
-		i = least
-	}
-	if last > 0 {
-		e.heap[i] = n
-	}
-	return first
 }
 
 // step runs the next event, if it is due before the limit.
 func (e *engine) step(limit time.Duration) bool {
 	for {
-		if len(e.heap) == 0 || e.heap[0].at > limit {
+		place := e.take(limit)
+		if place == 0 {
 			return false
 		}
-		n := e.pop()
-		p := &e.slot[n.slot]
+		p := &e.slot[place-1]
 		ev := *p
 		p.fn, p.t, p.a = nil, nil, nil
-		e.free = append(e.free, n.slot)
+		e.free = append(e.free, place)
 		if ev.fn == nil && ev.t == nil && ev.a == nil {
 			continue // called off
 		}
-		if n.at > e.now {
+		if ev.at > e.now {
 			e.still = 0
 		}
 		if e.still++; e.still > stillMost {
 			panic("sim: the world does not move on")
 		}
-		e.now = n.at
+		e.now = ev.at
 		e.steps++
-		e.mix(uint64(n.at))
+		e.mix(uint64(ev.at))
 		switch {
 		case ev.t != nil:
 			ev.t.fire(ev.what, ev.timeout)

@@ -13,7 +13,10 @@ const signOffLoops = 2
 // Leaving says that this standby's server is about to go down on purpose. Its member key then carries
 // the tag nosync, by which a primary, a Patroni too, takes it out of the synchronous set before
 // commits have to wait for it (row H-137).
-func Leaving(v View) bool {
+func Leaving(v View) bool { return LeavingOn(&v) }
+
+// LeavingOn is Leaving for a caller that asks very often: the View is not copied.
+func LeavingOn(v *View) bool {
 	if v.Own.Held() || v.Local.Role != RoleStandby {
 		return false
 	}
@@ -25,8 +28,8 @@ func Leaving(v View) bool {
 // primary to let it go. It never waits for a primary that cannot: one that is not there, that was not
 // heard of, or that has nobody else and must keep the set.
 func (v *View) signsOff(asked Instant) bool {
-	c := v.Store.Cluster
-	return Leaving(*v) && !v.Policy.Pause && v.Store.Cluster.Sync.Active() && !v.Self.Tags.NoSync &&
+	c := &v.Store.Cluster
+	return LeavingOn(v) && !v.Policy.Pause && v.Store.Cluster.Sync.Active() && !v.Self.Tags.NoSync &&
 		v.Local.Server == ServerRunning && v.Local.Streaming && !v.Local.Freeze.Recorded && !v.frozen() &&
 		v.Fresh() && c.Leader.Present && strings.EqualFold(c.Leader.Name, c.Sync.Leader) &&
 		c.Sync.awaits(v.Self.Name, v.Policy.Sync.Strict) && v.Now < asked+v.signOffBound()

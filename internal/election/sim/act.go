@@ -35,7 +35,7 @@ func (a *agent) short(v *election.View, act election.Action) {
 	case election.ProbePeers:
 		a.once("probe peers", func(t *task) error { return a.probe(t, v.Store.Cluster.Members) })
 	case election.AskLease:
-		a.once("ask lease", func(t *task) error {
+		a.onceApart("ask lease", func(t *task) error {
 			gone, err := a.store.leaseGone(t, storeCall, act.Lease)
 			if err == nil && a.vacancy.Since != 0 && a.vacancy.Lease == act.Lease {
 				a.vacancy.LeaseGone = election.KnownBool(gone)
@@ -134,7 +134,7 @@ func (a *agent) storeWrite(v *election.View, act election.Action) {
 	if a.awaitsEcho(key, c.Revision) {
 		return
 	}
-	a.once(key, func(t *task) error {
+	a.onceApart(key, func(t *task) error {
 		res, err := a.store.applyKnown(t, storeCall, txn, as)
 		if err != nil {
 			return err

@@ -215,7 +215,7 @@ func (a *agent) runLoop(t *task) {
 		p := election.DecideOn(v)
 		a.w.bendPlan(a, v, &p)
 		a.w.bendSyncPlan(a, v, &p)
-		a.leaving = election.Leaving(*v)
+		a.leaving = election.LeavingOn(v)
 		a.remember(&p)
 		if a.last != nil && !a.lastUsed {
 			a.spare = a.last
@@ -290,8 +290,7 @@ func (a *agent) view() *election.View {
 	if v == nil {
 		v = new(election.View)
 	}
-	*v = election.View{}
-	// One by one: a literal would be made beside the View, and copied.
+	// One by one, all but StopAsked, which is never set: a literal would be made beside the View, and copied.
 	v.Now, v.Wall = a.now(), time.Unix(0, 0).Add(a.w.now)
 	v.Self = election.Self{Name: a.n.name, Tags: a.n.tags, MayBootstrap: true}
 	v.Policy = election.Policy{
@@ -360,7 +359,7 @@ func (a *agent) takeSnapshot(d delivery) {
 			a.syncWrite = election.SyncWrite{Sent: true, Over: a.cluster.Sync.ModRevision}
 		}
 	}
-	a.vacancy = vacancyAfter(a.vacancy, before, a.cluster, d.vanished, now)
+	a.vacancy = vacancyAfter(a.vacancy, &before, &a.cluster, d.vanished, now)
 	a.race.moved(a.cluster.Reign.ModRevision)
 	if a.w.bug(BugAcquireOnDelete) && a.vacancy.Since != 0 {
 		a.vacancy.LeaseGone = election.Yes
@@ -385,7 +384,7 @@ func (a *agent) takeConfig(value []byte) {
 }
 
 // vacancyAfter follows the leader key's absence from one snapshot to the next.
-func vacancyAfter(v election.Vacancy, before, after election.Cluster, vanished []dcs.KV, now election.Instant) election.Vacancy {
+func vacancyAfter(v election.Vacancy, before, after *election.Cluster, vanished []dcs.KV, now election.Instant) election.Vacancy {
 	if after.Leader.Present {
 		return election.Vacancy{}
 	}
@@ -438,11 +437,18 @@ func (a *agent) heard() { a.freshAt = a.now() }
 
 // once runs a short action beside the loop, unless one of the same key is under way.
 func (a *agent) once(key string, fn func(*task) error) {
-	if slices.Contains(a.busy, key) {
+	if !a.underway(key) {
+		a.lastUsed = true
+		a.onceApart(key, fn)
+	}
+}
+
+// onceApart is once for an action that does not refer to the View it was decided on.
+func (a *agent) onceApart(key string, fn func(*task) error) {
+	if a.underway(key) {
 		return
 	}
 	a.busy = append(a.busy, key)
-	a.lastUsed = true
 	a.p.spawn(func(t *task) {
 		err := fn(t)
 		if err != nil {

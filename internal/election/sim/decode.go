@@ -47,7 +47,7 @@ func (s *store) decoded() *election.Cluster {
 // to be worth a reading of its own.
 func wholeOnly(key string) bool {
 	switch key {
-	case dcs.KeyLeader, dcs.KeyStatus, dcs.KeySync, dcs.KeyFailsafe, dcs.KeyEpoch, dcs.KeyRelease, dcs.KeyFailover, dcs.KeyHistory:
+	case dcs.KeyLeader, dcs.KeyConfig, dcs.KeyStatus, dcs.KeySync, dcs.KeyFailsafe, dcs.KeyEpoch, dcs.KeyRelease, dcs.KeyFailover, dcs.KeyHistory:
 		return false
 	}
 	return !strings.HasPrefix(key, dcs.PrefixMembers) && !strings.HasPrefix(key, dcs.PrefixVote) && !strings.HasPrefix(key, dcs.PrefixOffer)
@@ -60,6 +60,11 @@ func (s *store) refresh(c *election.Cluster, key string) {
 	switch key {
 	case dcs.KeyLeader:
 		c.Leader = onlyIf(there, dcs.DecodeLeader, kv)
+	case dcs.KeyConfig:
+		c.ConfigRev = 0
+		if _, ok := s.w.config.read(k.value); ok {
+			c.ConfigRev = k.mod
+		}
 	case dcs.KeyStatus:
 		if c.Status = (election.Status{}); there && k.known.status == nil {
 			c.Status = dcs.DecodeStatus(kv)

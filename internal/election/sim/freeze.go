@@ -36,7 +36,7 @@ func (a *agent) shortSync(v *election.View, act election.Action) bool {
 	case election.TakeOver:
 		a.once(takeOverKey, func(t *task) error { return a.takeOver(t, v, act) })
 	case election.FreezeServer:
-		a.once("freeze", func(t *task) error { return a.freezeServer(t, act) })
+		a.onceApart("freeze", func(t *task) error { return a.freezeServer(t, act) })
 	case election.CastVote:
 		a.castVote(v, act.Vote)
 	case election.WithdrawVote:
@@ -47,7 +47,7 @@ func (a *agent) shortSync(v *election.View, act election.Action) bool {
 		if !a.underway(settingSync) {
 			a.settingTo = act.Setting
 		}
-		a.once(settingSync, func(t *task) error { return a.setSync(t, act.Setting) })
+		a.onceApart(settingSync, func(t *task) error { return a.setSync(t, act.Setting) })
 	case election.WriteSync:
 		a.writeSync(v, act.String(), dcs.WriteSync(v.Own.Revision, v.Store.Cluster.Sync.ModRevision, act.State), act.State.Electorate)
 	case election.DeleteSync:

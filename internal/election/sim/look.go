@@ -46,7 +46,7 @@ func (a *agent) lookOnce(t *task) (settling bool) {
 	}
 	next.Divergence, next.DivergenceFor = a.local.Divergence, a.local.DivergenceFor
 	next.DivergenceDetail, next.LostBytes = a.local.DivergenceDetail, a.local.LostBytes
-	next.Upstream, next.UpstreamConnURL = a.upstream, connURL(a.upstream)
+	next.Upstream, next.UpstreamConnURL = a.upstream, a.urlOf(a.upstream)
 	if a.followedAt > next.StreamingLostAt && !next.Streaming {
 		next.StreamingLostAt = a.followedAt
 	}
@@ -54,19 +54,19 @@ func (a *agent) lookOnce(t *task) (settling bool) {
 		next.Divergence = election.DivergenceUnknown
 	}
 	a.lookSync(&next)
-	changed := differs(a.local, next)
+	changed := differs(&a.local, &next)
 	a.local, a.answering = next, answering
 	a.refreshUntil()
 	if changed {
 		a.news.raise()
 	}
 	l := &a.local
-	unsure := a.managed() && l.Role == election.RolePrimary && answering && (!l.Sync.Known || l.Sync.InForce && reached(*l) < l.Sync.Setting.Wait)
+	unsure := a.managed() && l.Role == election.RolePrimary && answering && (!l.Sync.Known || l.Sync.InForce && reached(l) < l.Sync.Setting.Wait)
 	return unsure || next.Server == election.ServerStarting || next.Server == election.ServerDying || !a.cluster.Leader.Present ||
 		next.Server == election.ServerRunning && next.Role == election.RoleStandby && !next.Streaming
 }
 
-func differs(a, b election.Local) bool {
+func differs(a, b *election.Local) bool {
 	return a.Data != b.Data || a.Server != b.Server || a.Role != b.Role || a.Timeline != b.Timeline ||
 		a.Streaming != b.Streaming || a.SystemID != b.SystemID || a.PromotedCheckpoint != b.PromotedCheckpoint ||
 		a.Signal != b.Signal || !slices.Equal(a.SlotMembers, b.SlotMembers) || len(a.Walsenders) != len(b.Walsenders) ||
@@ -177,6 +177,14 @@ func (a *agent) publish() {
 		state: a.word(), role: a.local.Role, tl: a.local.Timeline, lsn: a.local.LSN, answering: a.answering,
 		streaming: a.local.Streaming,
 	}
+}
+
+// urlOf is connURL without making the text anew.
+func (a *agent) urlOf(name string) string {
+	if n := a.w.node(name); n != nil {
+		return n.url
+	}
+	return connURL(name)
 }
 
 func connURL(name string) string {

@@ -133,7 +133,7 @@ func (a *agent) publishMember(v *election.View) {
 	name, lease := v.Self.Name, v.Lease
 	value, as := a.memberValue(facts)
 	as.calm = !missing && e.ever && e.lease == lease && e.facts.calm() == facts.calm()
-	a.once(publishing, func(t *task) error {
+	a.onceApart(publishing, func(t *task) error {
 		res, err := a.store.applyKnown(t, storeCall, dcs.PutMember(name, lease, value), as)
 		if err != nil {
 			a.member.at = a.now()

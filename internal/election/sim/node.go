@@ -14,6 +14,7 @@ type node struct {
 	name  string
 	// voteKey is asked for at every reply of a standby.
 	voteKey string
+	url     string
 	clock   clock
 	tags    election.Tags
 

@@ -140,7 +140,7 @@ func (a *agent) writeSync(v *election.View, key string, txn dcs.Txn, e *election
 		a.sentSync = e
 		a.refreshUntil()
 	}
-	a.once(key, func(t *task) error {
+	a.onceApart(key, func(t *task) error {
 		res, err := a.store.apply(t, storeCall, txn)
 		lost := errors.Is(err, dcs.ErrUnavailable) || err == nil && !res.Done
 		// A try over the same revision that came before may be why this one was refused, or still arrive.
@@ -175,21 +175,21 @@ func (a *agent) lookSync(l *election.Local) {
 		a.streamed = nil
 		return
 	}
-	for _, w := range l.Walsenders {
-		i, there := slices.BinarySearchFunc(a.streamed, w.Name, func(s election.Streamed, name string) int { return strings.Compare(s.Name, name) })
-		next := slices.Clone(a.streamed)
-		if there {
-			next[i].At = a.now()
-		} else {
-			next = slices.Insert(next, i, election.Streamed{Name: w.Name, At: a.now()})
+	next := slices.Clone(a.streamed) // decisions refer to the one before
+	for i := range l.Walsenders {
+		name := l.Walsenders[i].Name
+		i, there := slices.BinarySearchFunc(next, name, func(s election.Streamed, name string) int { return strings.Compare(s.Name, name) })
+		if !there {
+			next = slices.Insert(next, i, election.Streamed{Name: name})
 		}
-		a.streamed = next
+		next[i].At = a.now()
 	}
+	a.streamed = next
 	l.Streamed = a.streamed
 }
 
 // reached counts the standbys of the setting whose log goes beyond its barrier.
-func reached(l election.Local) int {
+func reached(l *election.Local) int {
 	n := 0
 	for _, w := range l.Walsenders {
 		if l.Sync.InForce && w.LSN >= l.Sync.Barrier && slices.Contains(l.Sync.Setting.Names, w.Name) {
@@ -200,7 +200,7 @@ func reached(l election.Local) int {
 }
 
 // syncDiffers says whether a decision about synchronous replication could come out otherwise.
-func syncDiffers(a, b election.Local) bool {
+func syncDiffers(a, b *election.Local) bool {
 	return a.Sync.Known != b.Sync.Known || a.Sync.InForce != b.Sync.InForce || a.Sync.Barrier != b.Sync.Barrier ||
 		!a.Sync.Setting.Equal(b.Sync.Setting) || a.DataID != b.DataID || reached(a) != reached(b)
 }

@@ -104,7 +104,7 @@ func (c *crew) world(seed uint64, cfg Config, record bool) *World {
 		if i < len(cfg.Tags) {
 			n.tags = cfg.Tags[i]
 		}
-		n.pg.n = n
+		n.pg.n, n.url = n, connURL(n.name)
 		n.fencer.n = n
 		n.fencer.p = proc{e: w.engine, n: n}
 		w.nodes = append(w.nodes, n)

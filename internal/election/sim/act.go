@@ -33,7 +33,8 @@ func (a *agent) short(v *election.View, act election.Action) {
 	case election.RefuseCommand:
 		a.finishCommand(act.Command)
 	case election.ProbePeers:
-		a.once("probe peers", func(t *task) error { return a.probe(t, v.Store.Cluster.Members) })
+		members := v.Store.Cluster.Members
+		a.onceApart("probe peers", func(t *task) error { return a.probe(t, members) })
 	case election.AskLease:
 		a.onceApart("ask lease", func(t *task) error {
 			gone, err := a.store.leaseGone(t, storeCall, act.Lease)
@@ -99,7 +100,7 @@ func (a *agent) storeWrite(v *election.View, act election.Action) {
 			// The numbers have a gap that no writing closes.
 			a.historyDone = v.Local.Timeline
 		}
-		if a.historyDone == v.Local.Timeline {
+		if a.historyDone == v.Local.Timeline || a.underway(act.String()) {
 			return
 		}
 		txn = dcs.WriteHistory(own, rows)

@@ -16,26 +16,28 @@ type storeClient struct {
 
 // call sends a request. Do runs at the store; its error is the store's own answer.
 func (c storeClient) call(t *task, timeout time.Duration, write bool, do func() error) error {
-	w := c.a.w
-	var res error
-	o := w.net.rpc(t, w.store.index(), timeout, func(c *call) {
-		if !w.store.up {
-			if w.chance(0.5) {
-				c.refuse()
-			}
-			return
-		}
-		res = do()
-		c.reply()
-	})
+	k := &call{serve: serveStore, do: do}
+	o := c.a.w.net.request(t, c.a.w.store.index(), timeout, k)
 	switch {
 	case o == answered:
-		return res
+		return k.res
 	case o == silent && write:
 		return dcs.ErrUnknownOutcome
 	default:
 		return dcs.ErrUnavailable
 	}
+}
+
+// serveStore is the store's end of a request.
+func serveStore(c *call) {
+	if w := c.n.w; !w.store.up {
+		if w.chance(0.5) {
+			c.refuse()
+		}
+		return
+	}
+	c.res = c.do()
+	c.reply()
 }
 
 func (c storeClient) grant(t *task, timeout, ttl time.Duration) (g dcs.Grant, err error) {

@@ -49,9 +49,9 @@ func (a *agent) shortSync(v *election.View, act election.Action) bool {
 		}
 		a.onceApart(settingSync, func(t *task) error { return a.setSync(t, act.Setting) })
 	case election.WriteSync:
-		a.writeSync(v, act.String(), dcs.WriteSync(v.Own.Revision, v.Store.Cluster.Sync.ModRevision, act.State), act.State.Electorate)
+		a.writeSync(v, act.String(), act.State.Electorate, func(own, over int64) dcs.Txn { return dcs.WriteSync(own, over, act.State) })
 	case election.DeleteSync:
-		a.writeSync(v, act.String(), dcs.DeleteSync(v.Own.Revision, v.Store.Cluster.Sync.ModRevision), nil)
+		a.writeSync(v, act.String(), nil, dcs.DeleteSync)
 	case election.AskPromises:
 		a.once("ask for promises", func(t *task) error { return a.askPromises(t, v, act.Members) })
 	case election.WriteFailsafe:
@@ -141,8 +141,9 @@ func (a *agent) castVote(v *election.View, vote election.Vote) {
 	}
 	before := z.VoteSent
 	z.VoteSent = true
-	a.once(votingKey, func(t *task) error {
-		res, err := a.store.apply(t, storeCall, dcs.CastVote(v.Store.Cluster, vote))
+	txn := dcs.CastVote(v.Store.Cluster, vote)
+	a.onceApart(votingKey, func(t *task) error {
+		res, err := a.store.apply(t, storeCall, txn)
 		if err != nil || !res.Done {
 			if !before && (err == nil || errors.Is(err, dcs.ErrUnavailable)) {
 				a.freeze.VoteSent = false
@@ -165,8 +166,11 @@ func (a *agent) withdrawVote(v *election.View, act election.WithdrawVote) {
 	if a.awaitsEcho(key, v.Store.Cluster.Revision) {
 		return
 	}
-	a.once(votingKey, func(t *task) error {
-		res, err := a.store.apply(t, storeCall, dcs.WithdrawVote(v.Self.Name, act.Revision, act.LeaderRevision))
+	if a.underway(votingKey) {
+		return
+	}
+	a.onceApart(votingKey, func(t *task) error {
+		res, err := a.store.apply(t, storeCall, dcs.WithdrawVote(a.n.name, act.Revision, act.LeaderRevision))
 		if a.w.bug(BugThawUnknown) && errors.Is(err, dcs.ErrUnknownOutcome) {
 			a.freeze.VoteSent = false
 			_ = a.thaw("the vote counts as withdrawn")

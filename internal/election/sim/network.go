@@ -75,6 +75,9 @@ type call struct {
 	serve    func(*call)
 	result   outcome
 	patience time.Duration
+	// do is what the store does, res its own answer.
+	do  func() error
+	res error
 }
 
 // Stages of a call.
@@ -125,10 +128,14 @@ func (c *call) back(stage uint64) {
 // rpc sends a request, waits for its answer, and says how that went. Serve runs at the other end and
 // answers there, or never does. Only after answered may the caller look at what it found.
 func (n *network) rpc(t *task, to int, timeout time.Duration, serve func(*call)) outcome {
+	return n.request(t, to, timeout, &call{serve: serve})
+}
+
+func (n *network) request(t *task, to int, timeout time.Duration, c *call) outcome {
 	if t.called() {
 		return refused
 	}
-	c := &call{n: n, t: t, gen: t.gen, from: t.p.n.index, to: to, serve: serve, result: silent, patience: 15 * time.Second}
+	c.n, c.t, c.gen, c.from, c.to, c.result, c.patience = n, t, t.gen, t.p.n.index, to, silent, 15*time.Second
 	n.w.cue(n.delay(c.from, to), c, callArrives)
 	limit := t.p.e.wake(t.p.n.trueTime(timeout), t, t.gen, true)
 	woken := t.wait()

@@ -39,7 +39,7 @@ func (st *stream) close() {
 		return
 	}
 	st.closed = true
-	st.send(st.from.w().cfg.WalTimeout, func() { st.ended = true })
+	st.send(&word{st: st, hangUp: true})
 	if st.to.stream == st {
 		st.to.stream = nil
 		st.to.dial(st.to.w().between(20*time.Millisecond, time.Second))

@@ -164,35 +164,50 @@ func (st *stream) reply() {
 	n, lsn := st.to.n, st.to.disk().end()
 	n.disk.told = max(n.disk.told, lsn)
 	st.from.w().checks.replied(n, st.from.n)
-	st.send(st.from.w().cfg.WalTimeout, func() {
-		st.acked = max(st.acked, lsn)
-		st.from.release(st)
-	})
+	st.send(&word{st: st, lsn: lsn})
+}
+
+// word is something on its way to the primary's end of a stream: what the standby has made durable, or that
+// it hung up.
+type word struct {
+	st       *stream
+	lsn      election.LSN
+	hangUp   bool
+	patience time.Duration
 }
 
 // send brings something to the primary's end, in the order in which it was sent: what was sent before
 // the standby hung up still arrives, late perhaps.
-func (st *stream) send(patience time.Duration, arrive func()) {
+func (st *stream) send(o *word) {
 	w := st.from.w()
+	o.patience = w.cfg.WalTimeout
 	st.wire = max(st.wire, w.now+w.net.delay(st.to.n.index, st.from.n.index))
-	w.at(st.wire, func() { st.arrive(patience, arrive) })
+	w.cue(st.wire-w.now, o, 0)
 }
 
-func (st *stream) arrive(patience time.Duration, fn func()) {
+// act is its arrival.
+func (o *word) act(uint64) {
+	st := o.st
 	w := st.from.w()
 	const again = 300 * time.Millisecond
 	switch {
 	case st.over() || !st.from.n.power:
 	case st.from.halted():
-		w.after(again, func() { st.arrive(patience, fn) })
+		w.cue(again, o, 0)
 	case w.net.open(st.to.n.index, st.from.n.index):
-		fn()
-	case patience <= 0:
+		if o.hangUp {
+			st.ended = true
+			return
+		}
+		st.acked = max(st.acked, o.lsn)
+		st.from.release(st)
+	case o.patience <= 0:
 		st.ended = true
 		w.after(w.cfg.WalTimeout, st.close) // the standby hears nothing more
 	default:
+		o.patience -= again
 		st.wire = max(st.wire, w.now+again)
-		w.at(st.wire, func() { st.arrive(patience-again, fn) })
+		w.cue(st.wire-w.now, o, 0)
 	}
 }
 

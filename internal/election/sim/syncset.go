@@ -129,11 +129,12 @@ func (a *agent) keepWaiting(v *election.View) {
 
 // writeSync writes or removes the sync key. From the sending on until the snapshot shows another, the
 // key may change any moment.
-func (a *agent) writeSync(v *election.View, key string, txn dcs.Txn, e *election.Electorate) {
+func (a *agent) writeSync(v *election.View, key string, e *election.Electorate, text func(own, over int64) dcs.Txn) {
 	over := v.Store.Cluster.Sync.ModRevision
 	if a.awaitsEcho(key, v.Store.Cluster.Revision) || a.underway(key) {
 		return
 	}
+	txn := text(v.Own.Revision, over)
 	fresh := !a.syncWrite.Sent || a.syncWrite.Over != over
 	a.syncWrite = election.SyncWrite{Sent: true, Over: over}
 	if e != nil && len(e.Sets) > 0 {

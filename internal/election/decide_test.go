@@ -55,7 +55,7 @@ func reconcileHits(v View, p Plan) []RuleID {
 			continue
 		}
 		for _, rr := range reconcileTable {
-			if rr.when(&v) {
+			if (!rr.leader || v.leadsRunning()) && rr.when(&v) {
 				ids = append(ids, rr.id)
 			}
 		}

@@ -240,20 +240,3 @@ func TestWakeIsNeverBeyondReach(t *testing.T) {
 		}
 	})
 }
-
-// What a group of rules says beforehand of all of them is true of each.
-func TestNoRuleAppliesOutsideItsGroup(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		v := anyView(t)
-		for _, g := range roleGroups {
-			if g.only(&v) {
-				continue
-			}
-			for _, r := range g.rules {
-				if r.when(&v) {
-					t.Fatalf("rule %s applies where its group does not: %+v", r.id, v)
-				}
-			}
-		}
-	})
-}

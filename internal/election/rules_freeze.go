@@ -17,17 +17,15 @@ func freezeGroups() []group {
 		return func(v *View) bool { return !v.Own.Held() && when(v) }
 	}
 	return []group{
-		{voter((*View).boundToLeader), thawRules(voter)},
-		{voter((*View).frozen), voteRules(voter)},
-		{voter((*View).lost), []rule{freezeRule(voter), askRule(voter)}},
+		{voter(func(v *View) bool { return v.boundToLeader() && !v.writable() }), thawRules()},
+		{voter(func(v *View) bool { return v.frozen() && v.mayVote() && v.standby() }), voteRules()},
+		{voter((*View).lost), []rule{freezeRule(), askRule()}},
 	}
 }
 
 // thawRules free a member that is bound against the leader.
-func thawRules(voter func(func(*View) bool) func(*View) bool) []rule {
-	bound := func(when func(*View) bool) func(*View) bool {
-		return voter(func(v *View) bool { return v.boundToLeader() && !v.writable() && when(v) })
-	}
+func thawRules() []rule {
+	bound := within // to the present leader, with a server that is no primary
 	same := func(v *View) bool { return v.Store.Cluster.Leader.ModRevision == v.against() }
 	return []rule{
 		{
@@ -92,10 +90,8 @@ func ownVoteRevision(v *View) int64 {
 }
 
 // voteRules bring a takeover by votes about, once the server is frozen.
-func voteRules(voter func(func(*View) bool) func(*View) bool) []rule {
-	frozen := func(when func(*View) bool) func(*View) bool {
-		return voter(func(v *View) bool { return v.frozen() && v.mayVote() && v.standby() && when(v) })
-	}
+func voteRules() []rule {
+	frozen := within // with a vote, and a server that is a standby
 	return []rule{
 		{
 			id:   "freeze.prove",
@@ -153,11 +149,11 @@ func waitVotesRule(frozen func(func(*View) bool) func(*View) bool) rule {
 	}
 }
 
-func askRule(voter func(func(*View) bool) func(*View) bool) rule {
+func askRule() rule {
 	return rule{
 		id:  "freeze.ask",
 		doc: "The leader does not answer this voter any more: the others are asked, again and again, whether they have lost it, too.",
-		when: voter(func(v *View) bool {
+		when: within(func(v *View) bool {
 			// What an operator asks for is not held up by that.
 			return wantsFreeze(v) && (!lostAsked(v) && !probing(v) || len(v.Commands) == 0 && v.Store.Cluster.Failover.IsZero() && v.Store.Cluster.Leader.Present)
 		}),
@@ -172,12 +168,12 @@ func askRule(voter func(func(*View) bool) func(*View) bool) rule {
 	}
 }
 
-func freezeRule(voter func(func(*View) bool) func(*View) bool) rule {
+func freezeRule() rule {
 	return rule{
 		id: "freeze.freeze",
 		doc: "The leader is lost to this voter and to as many others as a takeover needs, or its key is gone for good: the server is frozen, " +
 			"which is recorded first, so that it outlives a restart of the agent and of the server.",
-		when: voter(func(v *View) bool {
+		when: within(func(v *View) bool {
 			return wantsFreeze(v) && (lostToo(v) || !v.Store.Cluster.Leader.Present && vacancyProven(v) && len(v.Store.Cluster.Sync.Electorate.Sets) > 0)
 		}),
 		then: func(v *View) Plan {

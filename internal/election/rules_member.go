@@ -104,9 +104,7 @@ func waitFor(v *View, kind JobKind, what string) Plan {
 }
 
 func memberGroups() []group {
-	member := func(when func(*View) bool) func(*View) bool {
-		return func(v *View) bool { return v.foreign() && when(v) }
-	}
+	member := within // another's leader key
 	data := func(d DataState) func(*View) bool {
 		return member(func(v *View) bool { return v.Local.Data == d })
 	}
@@ -130,10 +128,10 @@ func memberGroups() []group {
 			},
 		},
 	}
-	down := func(v *View) bool { return v.Local.Server == ServerDown }
+	down := func(v *View) bool { return v.foreign() && v.Local.Server == ServerDown }
 	return []group{
 		{(*View).foreign, append(append(first, memberDataRules(data)...), reinitRule(member))},
-		{member(down), memberDownRules(member)},
+		{down, memberDownRules()},
 		{(*View).foreign, memberRunningRules(member)},
 	}
 }
@@ -197,10 +195,8 @@ func clonePlan(v *View) Plan {
 	return Plan{Reason: reason, Actions: []Action{Clone{Source: src.Name, ConnURL: src.ConnURL, Partial: v.Local.Data == DataPartial}}}
 }
 
-func memberDownRules(member func(func(*View) bool) func(*View) bool) []rule {
-	down := func(when func(*View) bool) func(*View) bool {
-		return member(func(v *View) bool { return v.Local.Server == ServerDown && when(v) })
-	}
+func memberDownRules() []rule {
+	down := within // another's leader key, and a server that is down
 	return []rule{
 		{
 			id:   "member.pause_down",

@@ -125,9 +125,7 @@ func titleRules() []rule {
 }
 
 func ownerRules() []rule {
-	owner := func(when func(*View) bool) func(*View) bool {
-		return func(v *View) bool { return v.titleGood() && when(v) }
-	}
+	owner := within // a good title
 	server := func(s ServerState) func(*View) bool {
 		return owner(func(v *View) bool { return v.Local.Server == s })
 	}

@@ -65,7 +65,8 @@ func syncRules() []reconcileRule {
 	}
 	for i := range rules {
 		if move := rules[i].move; move != syncRest {
-			rules[i].when = leads(func(v *View) bool { return nextSyncStep(v).move == move })
+			rules[i].leader = true
+			rules[i].when = func(v *View) bool { return nextSyncStep(v).move == move }
 			rules[i].then = func(v *View) Action { return nextSyncStep(v).action() }
 		}
 	}

@@ -13,9 +13,7 @@ const (
 )
 
 func vacantRules() []rule {
-	vacant := func(when func(*View) bool) func(*View) bool {
-		return func(v *View) bool { return !v.Store.Cluster.Leader.Present && when(v) }
-	}
+	vacant := within // no leader key
 	all := []rule{
 		{
 			id:  "vacant.retake",

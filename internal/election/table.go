@@ -3,11 +3,14 @@ package election
 import "slices"
 
 // group is a run of role rules that have a condition in common: where it does not hold none of them
-// applies, so none is asked. That saves time and nothing else; each rule says the whole of its condition.
+// applies, so none is asked.
 type group struct {
 	only  func(*View) bool
 	rules []rule
 }
+
+// within is a condition of a rule that is asked only where that of its group holds.
+func within(when func(*View) bool) func(*View) bool { return when }
 
 // The tables are made once: simulation and model decide millions of times. Nobody changes them afterwards.
 //

@@ -18,5 +18,10 @@
 // state they speak about changes. Then everything is healed, and the cluster must become writable,
 // with all members streaming, within a stated time.
 //
+// Nothing is simulated that could not matter: a member asks the leader whether it is there only while it is
+// one whose word counts, as the real one does, and at the moments at which it would have asked had it never
+// paused. What a run costs beyond that is spent once for many: coroutines, and member values that the codec
+// has written and read already, are passed on from world to world (crew.go). No world can tell.
+//
 // For each invariant there is a deliberate bug (bugs.go) that the checks must catch.
 package sim

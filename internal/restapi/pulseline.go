@@ -11,16 +11,16 @@ import (
 	"time"
 )
 
-// PulseHeader is sent with a pulse to say that nothing but pulses will be asked for on this connection. A
+// PulseHeader, sent with a pulse, says that nothing but pulses will be asked for on this connection. A
 // server that does not know it answers all the same.
 const PulseHeader = "Pgha-Pulse"
 
 // maxPulseLines bounds the header of a pulse.
 const maxPulseLines = 32
 
-const (
-	pulseBegin = "GET " + PulsePath + "?"
-	pulseEnd   = " HTTP/1.1\r\n"
+var (
+	pulseBegin = []byte("GET " + PulsePath + "?")
+	pulseEnd   = []byte(" HTTP/1.1\r\n")
 )
 
 // pulseLine is a connection on which only pulses are asked for, several times a second for ever. It is
@@ -94,11 +94,15 @@ func (l *pulseLine) next() (query string, ok bool) {
 	if err != nil {
 		return "", false
 	}
-	query, begins := strings.CutPrefix(string(line), pulseBegin)
-	query, ends := strings.CutSuffix(query, pulseEnd)
-	if !begins || !ends {
+	line, ok = bytes.CutPrefix(line, pulseBegin)
+	if !ok {
 		return "", false
 	}
+	line, ok = bytes.CutSuffix(line, pulseEnd)
+	if !ok {
+		return "", false
+	}
+	query = string(line)
 	for range maxPulseLines {
 		if line, err = l.r.ReadSlice('\n'); err != nil {
 			return "", false

@@ -133,7 +133,7 @@ func (c *pulseConn) ask(ctx context.Context, to pulseTarget, query string) (body
 	defer func() { again = stop() && again }()
 	c.out = append(c.out[:0], "GET "+restapi.PulsePath+"?"...)
 	c.out = append(append(c.out, query...), " HTTP/1.1\r\nHost: "...)
-	c.out = append(append(c.out, to.host...), "\r\nUser-Agent: pgha\r\n"+restapi.PulseHeader+": 1\r\n\r\n"...)
+	c.out = append(append(c.out, to.host...), "\r\nUser-Agent: pgha\r\n\r\n"...)
 	c.limit.N = maxPulseReply
 	if _, err := c.conn.Write(c.out); err != nil {
 		return nil, false, err

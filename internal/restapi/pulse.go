@@ -93,23 +93,10 @@ func (q PulseQuery) heard(now election.Instant) (election.Instant, bool) {
 // getPulse answers a voter. Like a health check it takes no lock, asks nobody and needs no
 // credentials, and it is asked more often than one.
 func (s *Server) getPulse(w http.ResponseWriter, r *http.Request) {
-	if r.Header[PulseHeader] != nil && s.takeLine(w, r) {
-		return
-	}
-	body := s.pulse(r.URL.RawQuery)
-	defer s.buffers.Put(body)
-	s.setHeaders(w)
-	w.Header()["Content-Type"] = s.jsonType
-	w.WriteHeader(http.StatusOK)
-	_, _ = w.Write(*body) // an error in sending means that the client is gone
-}
-
-// pulse takes up a question and makes the answer, in a buffer that the caller gives back.
-func (s *Server) pulse(query string) *[]byte {
 	until := s.node.LeaderUntil()
 	now := s.node.Now()
 	if s.pulses != nil {
-		if q, ok := parsePulseQuery(query); ok {
+		if q, ok := parsePulseQuery(r.URL.RawQuery); ok {
 			if heard, ok := q.heard(now); ok {
 				s.pulses.Pulse(q.From, q.Revision, heard)
 			}
@@ -119,8 +106,13 @@ func (s *Server) pulse(query string) *[]byte {
 	if !ok {
 		buffer = new([]byte)
 	}
-	*buffer = appendPulse((*buffer)[:0], s.node.State(), now, now < until)
-	return buffer
+	defer s.buffers.Put(buffer)
+	body := appendPulse((*buffer)[:0], s.node.State(), now, now < until)
+	*buffer = body
+	s.setHeaders(w)
+	w.Header()["Content-Type"] = s.jsonType
+	w.WriteHeader(http.StatusOK)
+	_, _ = w.Write(body) // an error in sending means that the client is gone
 }
 
 // appendPulse writes the body: the stamp, which reign this agent has a title to, and what it knows.

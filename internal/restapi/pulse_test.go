@@ -1,15 +1,8 @@
 package restapi
 
 import (
-	"bufio"
 	"encoding/json"
-	"errors"
-	"io"
-	"maps"
-	"net"
 	"net/http"
-	"net/http/httptest"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -79,99 +72,6 @@ func TestPulseOfANodeThatDoesNotCareIsAnswered(t *testing.T) {
 	w := ask(s, http.MethodGet, PulsePath+"?"+PulseQuery{"b", 50, at, 0}.Encode(), "")
 	if w.Code != http.StatusOK || !strings.Contains(w.Body.String(), `"revision":50`) {
 		t.Errorf("got %d %q", w.Code, w.Body)
-	}
-}
-
-// pulseLineTo opens a connection for nothing but pulses and gives a function that asks on it.
-func pulseLineTo(t *testing.T, s *Server) (net.Conn, *bufio.Reader) {
-	t.Helper()
-	if err := s.Start(); err != nil {
-		t.Fatal(err)
-	}
-	conn, err := net.Dial("tcp", s.Addrs()[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
-	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	return conn, bufio.NewReader(conn)
-}
-
-func askOnLine(t *testing.T, conn net.Conn, r *bufio.Reader, target string) *httptest.ResponseRecorder {
-	t.Helper()
-	if _, err := io.WriteString(conn, "GET "+target+" HTTP/1.1\r\nHost: x\r\n"+PulseHeader+": 1\r\n\r\n"); err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.ReadResponse(r, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	out := httptest.NewRecorder()
-	out.Code = resp.StatusCode
-	if _, err := io.Copy(out.Body, resp.Body); err != nil {
-		t.Fatal(err)
-	}
-	maps.Copy(out.Header(), resp.Header)
-	return out
-}
-
-// A connection that is for pulses alone gives the answers that any other gives, one after the other.
-func TestALineOfPulsesAnswersAsEveryOtherConnection(t *testing.T) {
-	node := newFakeNode(syncLeader).lead(time.Second)
-	var heard []string
-	node.PulseFunc = func(from string, _ int64, _ election.Instant) { heard = append(heard, from) }
-	s := newTestServer(t, node, func(o *Options) { o.ExtraHeaders = map[string]string{"X-Test": "1"} })
-	plain := ask(s, http.MethodGet, PulsePath+"?"+PulseQuery{From: "b", Revision: 50}.Encode(), "")
-	conn, r := pulseLineTo(t, s)
-	for _, name := range []string{"b", "c ü", "d"} {
-		got := askOnLine(t, conn, r, PulsePath+"?"+PulseQuery{name, 50, at, 0}.Encode())
-		if got.Code != plain.Code || got.Body.String() != plain.Body.String() {
-			t.Errorf("got %d %q, elsewhere %d %q", got.Code, got.Body, plain.Code, plain.Body)
-		}
-		for key, want := range plain.Header() {
-			if has := got.Header()[key]; !slices.Equal(has, want) {
-				t.Errorf("header %s: %q, elsewhere %q", key, has, want)
-			}
-		}
-	}
-	if want := []string{"b", "c ü", "d"}; !slices.Equal(heard, want) {
-		t.Errorf("the agent was told of %q, want %q", heard, want)
-	}
-}
-
-func TestALineOfPulsesEndsWithAnythingElse(t *testing.T) {
-	first := PulsePath + "?" + PulseQuery{From: "b", Revision: 50}.Encode()
-	for name, then := range map[string]string{
-		"another path":         "GET /patroni HTTP/1.1\r\n\r\n",
-		"another method":       "POST " + first + " HTTP/1.1\r\n\r\n",
-		"another protocol":     "GET " + first + " HTTP/1.0\r\n\r\n",
-		"an endless line":      "GET " + first + strings.Repeat("x", 8<<10) + " HTTP/1.1\r\n\r\n",
-		"an endless header":    "GET " + first + " HTTP/1.1\r\n" + strings.Repeat("A: b\r\n", maxPulseLines) + "\r\n",
-		"nothing of all this":  "\r\n",
-		"a stop of the server": "",
-	} {
-		t.Run(name, func(t *testing.T) {
-			s := newTestServer(t, newFakeNode(syncLeader), nil)
-			conn, r := pulseLineTo(t, s)
-			askOnLine(t, conn, r, first)
-			if then == "" {
-				if err := s.Stop(t.Context()); err != nil {
-					t.Fatal(err)
-				}
-			} else if _, err := io.WriteString(conn, then); err != nil {
-				t.Fatal(err)
-			}
-			rest, err := io.ReadAll(r)
-			if timeout := net.Error(nil); errors.As(err, &timeout) && timeout.Timeout() {
-				t.Fatal("the connection stays open")
-			}
-			if len(rest) != 0 {
-				t.Errorf("answered: %q", rest)
-			}
-		})
 	}
 }
 

@@ -2,12 +2,12 @@ package client
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"sync"
 	"time"
 
@@ -27,8 +27,8 @@ type PulserOptions struct {
 
 // Pulser asks leaders for their pulse over connections that stay open. It is safe for concurrent use.
 type Pulser struct {
-	o   PulserOptions
-	tls *tls.Config
+	o    PulserOptions
+	http *http.Client
 
 	mu   sync.Mutex
 	last map[string]*lastPulse // by api_url
@@ -36,8 +36,7 @@ type Pulser struct {
 
 // lastPulse is what is sent along with the next question to the same agent.
 type lastPulse struct {
-	to    pulseTarget
-	idle  *pulseConn       // waits for the next question
+	base  string
 	sent  election.Instant // when the question was asked whose answer the query tells of
 	query restapi.PulseQuery
 }
@@ -70,17 +69,26 @@ func (c *Client) Pulser(o PulserOptions) *Pulser {
 	if o.Timeout <= 0 {
 		o.Timeout = pulseTimeout
 	}
-	return &Pulser{o: o, tls: c.tls.Clone(), last: map[string]*lastPulse{}}
+	return &Pulser{o: o, last: map[string]*lastPulse{}, http: &http.Client{
+		Transport: &http.Transport{
+			Proxy: nil,
+			// A connection attempt may outlive the question it was begun for. The dialer's own limit
+			// keeps those to a host that swallows packets from piling up.
+			DialContext:         (&net.Dialer{Timeout: o.Timeout, KeepAlive: -1}).DialContext,
+			TLSHandshakeTimeout: o.Timeout,
+			TLSClientConfig:     c.tls.Clone(),
+			DisableCompression:  true,
+			MaxIdleConnsPerHost: 1,
+			IdleConnTimeout:     pulseIdle,
+			WriteBufferSize:     1 << 10,
+			ReadBufferSize:      1 << 10,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
 }
 
 // Close closes the connections that wait for the next question.
-func (p *Pulser) Close() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, last := range p.last {
-		last.dropIdle()
-	}
-}
+func (p *Pulser) Close() { p.http.CloseIdleConnections() }
 
 // Ask asks the agent at apiURL, which the asker takes to be the holder of the leader key of revision.
 // The next question to it tells the agent that this one was heard, if it was answered by the holder of
@@ -88,12 +96,12 @@ func (p *Pulser) Close() {
 func (p *Pulser) Ask(ctx context.Context, apiURL string, revision int64) (Pulse, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.o.Timeout)
 	defer cancel()
-	to, query, err := p.question(apiURL, revision)
+	base, query, err := p.question(apiURL, revision)
 	if err != nil {
 		return Pulse{}, err
 	}
 	sent := p.o.Now()
-	body, err := p.get(ctx, to, query.Encode())
+	body, err := p.get(ctx, base+restapi.PulsePath+"?"+query.Encode())
 	if err != nil {
 		return Pulse{}, err
 	}
@@ -107,7 +115,7 @@ func (p *Pulser) Ask(ctx context.Context, apiURL string, revision int64) (Pulse,
 		Lost     int64            `json:"lost"`
 	}
 	if err := json.Unmarshal(body, &answer); err != nil || answer.At <= 0 {
-		return Pulse{}, &Error{URL: to.base + restapi.PulsePath, Kind: KindBadAnswer, Text: "the answer is no pulse"}
+		return Pulse{}, &Error{URL: base + restapi.PulsePath, Kind: KindBadAnswer, Text: "the answer is no pulse"}
 	}
 	if answer.Revision == revision {
 		p.remember(apiURL, sent, restapi.PulseQuery{From: p.o.Name, Revision: revision, Echo: answer.At, Trip: received - sent})
@@ -119,28 +127,25 @@ func (p *Pulser) Ask(ctx context.Context, apiURL string, revision int64) (Pulse,
 }
 
 // question finds what to ask with: what was heard last counts only for the same key.
-func (p *Pulser) question(apiURL string, revision int64) (to pulseTarget, q restapi.PulseQuery, err error) {
+func (p *Pulser) question(apiURL string, revision int64) (base string, q restapi.PulseQuery, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	last := p.last[apiURL]
 	if last == nil {
-		to, err := newPulseTarget(apiURL)
+		base, err := Base(apiURL)
 		if err != nil {
-			return to, q, err
+			return "", q, err
 		}
 		if len(p.last) >= maxPulseTargets {
-			for _, old := range p.last {
-				old.dropIdle()
-			}
 			clear(p.last)
 		}
-		last = &lastPulse{to: to}
+		last = &lastPulse{base: base}
 		p.last[apiURL] = last
 	}
 	if last.query.Revision != revision {
 		last.sent, last.query = 0, restapi.PulseQuery{From: p.o.Name, Revision: revision}
 	}
-	return last.to, last.query, nil
+	return last.base, last.query, nil
 }
 
 // remember keeps the question that was asked last of all those that were answered.
@@ -151,6 +156,26 @@ func (p *Pulser) remember(apiURL string, sent election.Instant, q restapi.PulseQ
 	if last != nil && last.query.Revision == q.Revision && sent > last.sent {
 		last.sent, last.query = sent, q
 	}
+}
+
+func (p *Pulser) get(ctx context.Context, address string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, fmt.Errorf("pulse: %w", err)
+	}
+	resp, err := p.http.Do(req)
+	if err != nil {
+		return nil, explain(address, err)
+	}
+	defer resp.Body.Close() //nolint:errcheck // only read from
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxPulseAnswer))
+	if err != nil {
+		return nil, explain(address, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, &Error{URL: address, Kind: KindStatus, Code: resp.StatusCode, Text: resp.Status}
+	}
+	return body, nil
 }
 
 // AskPostgres asks the server at addr (host:port) whether it would encrypt, to which a server that

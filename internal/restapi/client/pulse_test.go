@@ -1,7 +1,6 @@
 package client
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -219,67 +217,6 @@ func TestPulseErrors(t *testing.T) {
 	}
 	if n := len(p.last); n > maxPulseTargets {
 		t.Errorf("%d agents are remembered, want at most %d", n, maxPulseTargets)
-	}
-}
-
-// The other side may close a connection that waits, which is no answer to the question that comes then.
-func TestAClosedConnectionIsReplaced(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	conns := make(chan net.Conn)
-	go func() {
-		defer close(conns)
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			request := bufio.NewReader(c)
-			if _, err := http.ReadRequest(request); err == nil {
-				_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n{\"at\":5}")
-			}
-			_ = c.Close() // without having said so
-			conns <- c
-		}
-	}()
-	p := newClient(t, Options{}).Pulser(PulserOptions{Name: "c", Now: clock(), Timeout: 10 * time.Second})
-	for range 3 {
-		if _, err := p.Ask(t.Context(), "http://"+l.Addr().String(), 50); err != nil {
-			t.Fatal(err)
-		}
-		<-conns
-	}
-	p.Close()
-	_ = l.Close()
-	<-conns
-	if _, err := p.Ask(t.Context(), "http://"+l.Addr().String(), 50); err == nil {
-		t.Error("nobody listens, and yet there is an answer")
-	}
-}
-
-// A connection that was made too late for its question serves the next one.
-func TestALateConnectionServesTheNextQuestion(t *testing.T) {
-	now := clock()
-	a := newAgent()
-	a.now = now
-	p := newClient(t, Options{}).Pulser(PulserOptions{Name: "c", Now: now, Timeout: 10 * time.Second})
-	t.Cleanup(p.Close)
-	api := serve(t, a, nil)
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := p.Ask(ctx, api, 50); !errors.Is(err, context.Canceled) {
-		t.Fatalf("a question that was called off: %v", err)
-	}
-	for waits := false; !waits; { // the test's own time limit ends this
-		p.mu.Lock()
-		waits = p.last[api] != nil && p.last[api].idle != nil
-		p.mu.Unlock()
-		runtime.Gosched()
-	}
-	if _, err := p.Ask(t.Context(), api, 50); err != nil {
-		t.Fatal(err)
 	}
 }
 

@@ -113,6 +113,10 @@ func launchFencer(ctx context.Context, c *config.Config, who owner) error {
 
 func fencerOptions(c *config.Config, who owner) fencer.Options {
 	o := fencer.Options{Dir: c.Pgha.StateDir, DataDir: c.PostgreSQL.DataDir}
+	if c.Pgha.WireFence != config.WireFenceOff {
+		addrs, port := c.PostgreSQL.ListenAddresses()
+		o.Wire = fencer.ListensAt(addrs, port)
+	}
 	if os.Geteuid() == 0 {
 		o.UID, o.GID = who.uid, who.gid
 	}

@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/pgha/pgha/internal/config"
 	"github.com/pgha/pgha/internal/election"
 	"github.com/pgha/pgha/internal/fencer"
 )
@@ -58,11 +59,16 @@ func (g *fencerConn) init(a *Agent) {
 
 // view is the fencer as decisions see it.
 func (g *fencerConn) view() election.Fencer {
+	required := g.a.opt.Config.Pgha.WireFence == config.WireFenceRequired
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	lacks := ""
+	if required && !g.state.Wire.Works() {
+		lacks = "its fencer cannot close the wire (pgha.wire_fence: required)"
+	}
 	return election.Fencer{
 		Alive: g.client != nil, Armed: g.state.Armed, Epoch: g.state.Token.Epoch,
-		Until: g.state.Token.Until, AckAt: g.ackAt,
+		Until: g.state.Token.Until, AckAt: g.ackAt, Lacks: lacks,
 	}
 }
 
@@ -107,7 +113,7 @@ func (g *fencerConn) run(ctx context.Context) error {
 		g.once.Do(func() { close(g.first) })
 		g.a.log.Info("fencer connected", zap.Int("fencer_pid", st.PID), zap.Bool("armed", st.Armed),
 			zap.Int("postmaster", st.Postmaster), zap.String("priority", st.Priority),
-			zap.String("kill_method", st.KillMethod), zap.Strings("problems", st.Problems))
+			zap.String("kill_method", st.KillMethod), zap.String("wire", string(st.Wire)), zap.Strings("problems", st.Problems))
 		g.a.keeper.rearm(ctx)
 		g.a.lookNow()
 		g.a.poke()

@@ -88,9 +88,10 @@ type running struct {
 
 // server is the fencer process.
 //
-// Locks: opMu is held through start, promote, disarm and kill, which may wait for the disk. mu
-// guards the fields below it, is never held across anything that can block, and is taken after
-// opMu. The deadline thread takes neither.
+// Locks: opMu is held through start, promote, disarm and kill, which may wait for the disk. wire.mu
+// is held while the fence on the wire and the token change together. mu guards the fields below it
+// and is never held across anything that can block. They are taken in this order, and the deadline
+// thread takes none.
 type server struct {
 	opts ServerOptions
 	own  owner
@@ -106,6 +107,7 @@ type server struct {
 	sh      *shared
 	shFD    int
 	watch   *watcher
+	wire    wireFence
 	reap    *reaper
 	groups  *cgroups
 	second  *second
@@ -244,6 +246,7 @@ func (s *server) prepare() error {
 	s.findGroups()
 	s.restore()
 	s.adopt()
+	s.wire.recall(s)
 	go s.watch.run()
 	<-s.watch.ready
 	s.problems = append(s.problems, s.watch.problems...)
@@ -316,6 +319,7 @@ func (s *server) serve(ctx context.Context) error {
 	wg.Wait()
 	s.watch.halt()
 	s.removeStaleGroups()
+	s.wire.close()
 	err := s.own.do(func() error { return os.Remove(socketPath(s.dir)) })
 	return errors.Join(err, s.dir.Close(), s.ready.Close(), s.lock.Close())
 }
@@ -403,6 +407,7 @@ func (s *server) down(n note) {
 		s.exited(n)
 	}
 	lingering := s.lingering()
+	s.wire.mu.Lock()
 	s.mu.Lock()
 	pid := 0
 	if s.srv != nil && s.srv.pidfd == n.server {
@@ -418,6 +423,8 @@ func (s *server) down(n note) {
 	close(s.downCh)
 	s.downCh = make(chan struct{})
 	s.mu.Unlock()
+	s.liftUnarmed()
+	s.wire.mu.Unlock()
 	s.saveSoon()
 	s.wakeGuard()
 	s.log.Info("server is down", slog.Int("pid", pid), slog.String("reason", n.reason.String()),

@@ -59,17 +59,38 @@ func (g *fencerConn) init(a *Agent) {
 
 // view is the fencer as decisions see it.
 func (g *fencerConn) view() election.Fencer {
-	required := g.a.opt.Config.Pgha.WireFence == config.WireFenceRequired
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	lacks := ""
-	if required && !g.state.Wire.Works() {
-		lacks = "its fencer cannot close the wire (pgha.wire_fence: required)"
+	if !g.wireHolds() {
+		lacks = noWire
 	}
 	return election.Fencer{
 		Alive: g.client != nil, Armed: g.state.Armed, Epoch: g.state.Token.Epoch,
 		Until: g.state.Token.Until, AckAt: g.ackAt, Lacks: lacks,
 	}
+}
+
+const noWire = "its fencer cannot close the wire (pgha.wire_fence: required)"
+
+// wireHolds says that the fence on the wire is there, if the configuration insists on it. Callers
+// hold mu.
+func (g *fencerConn) wireHolds() bool {
+	return g.a.opt.Config.Pgha.WireFence != config.WireFenceRequired || g.state.Wire.Works()
+}
+
+// mayLead asks the fencer, which has been armed, whether it has all that the configuration asks for.
+func (g *fencerConn) mayLead(ctx context.Context) error {
+	if g.a.opt.Config.Pgha.WireFence != config.WireFenceRequired {
+		return nil
+	}
+	g.refresh(ctx)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.wireHolds() {
+		return errors.New(noWire)
+	}
+	return nil
 }
 
 // snapshot is the last known state, and whether the connection stands.

@@ -20,6 +20,8 @@ const (
 	fencerCall    = 2 * time.Second
 	fencerConnect = 5 * time.Second
 	fencerRetry   = 100 * time.Millisecond
+	// secondPatience is what the second of a killed fencer gets to start another.
+	secondPatience = 500 * time.Millisecond
 	// fencerPatience is the least time that a renewal waits for the fencer.
 	fencerPatience = 300 * time.Millisecond
 )
@@ -158,7 +160,15 @@ func (g *fencerConn) run(ctx context.Context) error {
 func (g *fencerConn) connect(ctx context.Context) (*fencer.Client, fencer.State, error) {
 	cctx, cancel := context.WithTimeout(ctx, fencerConnect)
 	defer cancel()
-	return fencer.Connect(cctx, g.a.opt.Fencer, fencer.Hello{Name: g.a.opt.Config.Name, Incarnation: g.a.opt.Incarnation})
+	opts := g.a.opt.Fencer
+	g.mu.Lock()
+	second := g.state.SecondPID
+	g.mu.Unlock()
+	// Its second may be root, which this process is not any more.
+	if second > 0 && !errors.Is(syscall.Kill(second, 0), syscall.ESRCH) {
+		opts.Patience = secondPatience
+	}
+	return fencer.Connect(cctx, opts, fencer.Hello{Name: g.a.opt.Config.Name, Incarnation: g.a.opt.Incarnation})
 }
 
 func (g *fencerConn) event(ev fencer.Event) {

@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -35,6 +36,8 @@ type ServerOptions struct {
 	IdleExit time.Duration
 	// ScanOnly leaves cgroups alone.
 	ScanOnly bool
+	// OOMScore is the oom_score_adj that the server gets back; empty: that of this process.
+	OOMScore string
 	// NoSecond does without the second process. The death of the fencer is then a hole in the
 	// time fence until the agent has started another.
 	NoSecond bool
@@ -181,7 +184,14 @@ func newServer(opts ServerOptions) (*server, error) {
 	if s.lock, err = s.takeLock(lockName); err != nil {
 		return nil, err
 	}
-	s.oom, _ = os.ReadFile("/proc/self/oom_score_adj")
+	if err := keepWireRight(); err != nil {
+		return nil, err
+	}
+	if s.opts.OOMScore == "" {
+		score, _ := os.ReadFile("/proc/self/oom_score_adj")
+		s.opts.OOMScore = strings.TrimSpace(string(score))
+	}
+	s.oom = []byte(s.opts.OOMScore)
 	s.problems = append(s.problems, harden()...)
 	favourOtherThreads()
 	if err := s.prepare(); err != nil {
@@ -313,6 +323,7 @@ func (s *server) serve(ctx context.Context) error {
 	}
 	s.log.Info("fencer is ready", slog.Any("state", s.state()))
 	s.loop(ctx)
+	s.sh.leaving.Store(true)
 	s.closeAgent("fencer exits")
 	cancel()
 	_ = s.listener.Close()

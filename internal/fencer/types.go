@@ -60,6 +60,9 @@ type Options struct {
 	// Wire is where the server listens, to be closed on the wire soon after T; zero: there is to be
 	// no such fence. A server that runs keeps what it was started with.
 	Wire wire.Endpoint
+	// Patience is how long a fencer that does not listen is waited for before one is started: the
+	// second of one that was root starts another that is root too.
+	Patience time.Duration
 	// ExtraArgs are added to the fencer's command line.
 	ExtraArgs []string
 	// Log may be nil.

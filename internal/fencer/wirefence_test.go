@@ -253,7 +253,7 @@ func TestWireWithoutStateStaysUntilTheServerIsKnown(t *testing.T) {
 			if alive(pid) == writable {
 				t.Fatalf("the port was opened with the server alive %v", alive(pid))
 			}
-			b.want(c, WireReady)
+			b.wait("the fencer to know", func() (bool, string) { st := b.state(c); return st.Wire == WireReady, string(st.Wire) })
 		})
 	}
 }

@@ -4,10 +4,17 @@ package integration
 
 import (
 	"context"
+	"encoding/binary"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/pgha/pgha/test/cluster"
 )
@@ -99,6 +106,93 @@ func lateAcks(l *cluster.Ledger, old, successor *cluster.Member) int {
 		}
 	}
 	return late
+}
+
+// TestTheWireIsClosedWithoutRoot: in a container the program file bears the right, and only the fencer
+// may keep it.
+func TestTheWireIsClosedWithoutRoot(t *testing.T) {
+	t.Parallel()
+	o := wired("required")
+	o.AsPostgres, o.Names, o.Agent = true, []string{"a", "b"}, withRight(t)
+	s := begin(t, o)
+	for _, m := range s.Members {
+		for kind, want := range map[cluster.Kind]bool{
+			cluster.Agent: false, cluster.Postmaster: false, cluster.Backend: false, cluster.Fencers: true,
+		} {
+			found, err := m.Processes(kind)
+			s.ok(err)
+			if len(found) == 0 {
+				t.Errorf("%s has no %s", m.Name, kind)
+			}
+			for _, p := range found {
+				if got := mayCloseWires(t, p.PID); got != want {
+					t.Errorf("%s of %s: has CAP_NET_ADMIN: %v", kind, m.Name, got)
+				}
+			}
+		}
+	}
+	s.chapter("the fencer is replaced", func(s *story) {
+		old := s.settle()
+		s.ok(old.Kill9(s.ctx, cluster.Fencers))
+		s.ok(s.WaitFor(s.ctx, noticeTime, "the next fencer to keep the wire", func(ctx context.Context) (bool, string) {
+			answer, err := old.HTTP(ctx, "GET", "/pgha/status", nil)
+			return err == nil && strings.Contains(answer.Body, `"wire":"up"`), fmt.Sprint(answer, err)
+		}))
+	})
+}
+
+// withRight is a copy of the agent's program that bears CAP_NET_ADMIN, as in the image.
+func withRight(t *testing.T) string {
+	t.Helper()
+	dir, err := cluster.BinDir()
+	if err == nil {
+		var content []byte
+		if content, err = os.ReadFile(filepath.Join(dir, "pgha-agent")); err == nil {
+			dir, err = os.MkdirTemp("", "pgha-right-")
+		}
+		if err == nil {
+			t.Cleanup(func() { _ = os.RemoveAll(dir) })
+			err = errors.Join(os.Chmod(dir, 0o755), os.WriteFile(filepath.Join(dir, "pgha-agent"), content, 0o755))
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "pgha-agent")
+	// Version 2, permitted only: a file that also made it effective could not be started where the
+	// container has not been given the right.
+	right := binary.LittleEndian.AppendUint32(nil, 0x02000000)
+	for _, word := range []uint32{1 << unix.CAP_NET_ADMIN, 0, 0, 0} {
+		right = binary.LittleEndian.AppendUint32(right, word)
+	}
+	if err := unix.Setxattr(path, "security.capability", right, 0); err != nil {
+		t.Fatalf("give the program CAP_NET_ADMIN: %v", err)
+	}
+	return path
+}
+
+// mayCloseWires reads from the kernel whether any thread of a process has the right or may take it.
+func mayCloseWires(t *testing.T, pid int) bool {
+	t.Helper()
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+	if err != nil || len(threads) == 0 {
+		t.Fatalf("threads of process %d: %v", pid, err)
+	}
+	var all uint64
+	for _, status := range threads {
+		content, _ := os.ReadFile(status) // a thread may have ended
+		for line := range strings.Lines(string(content)) {
+			name, value, _ := strings.Cut(line, ":")
+			if name == "CapPrm" || name == "CapInh" || name == "CapAmb" {
+				bits, err := strconv.ParseUint(strings.TrimSpace(value), 16, 64)
+				if err != nil {
+					t.Fatal(err)
+				}
+				all |= bits
+			}
+		}
+	}
+	return all&(1<<unix.CAP_NET_ADMIN) != 0
 }
 
 // TestNoLeaderWithoutARequiredFence: a member that may not close the wire stands back, and says why.

@@ -44,7 +44,9 @@ func NewEndpoint(addresses []string, port int) Endpoint {
 func (e Endpoint) IsZero() bool { return e.Port == 0 }
 
 // Equal says that both are the same table with the same rules.
-func (e Endpoint) Equal(o Endpoint) bool { return e.Port == o.Port && slices.Equal(e.Addresses, o.Addresses) }
+func (e Endpoint) Equal(o Endpoint) bool {
+	return e.Port == o.Port && slices.Equal(e.Addresses, o.Addresses)
+}
 
 // Table is the name of the table: pgha_5432, or with addresses pgha_5432_10.0.0.1.
 func (e Endpoint) Table() string {

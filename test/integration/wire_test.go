@@ -136,7 +136,8 @@ func TestTheWireIsClosedWithoutRoot(t *testing.T) {
 		s.ok(old.Kill9(s.ctx, cluster.Fencers))
 		s.ok(s.WaitFor(s.ctx, noticeTime, "the next fencer to keep the wire", func(ctx context.Context) (bool, string) {
 			answer, err := old.HTTP(ctx, "GET", "/pgha/status", nil)
-			return err == nil && strings.Contains(answer.Body, `"wire":"up"`), fmt.Sprint(answer, err)
+			next := fmt.Sprintf(`"fencer":{"connected":true,"pid":%d,`, old.FencerPID())
+			return err == nil && strings.Contains(answer.Body, next) && strings.Contains(answer.Body, `"wire":"up"`), fmt.Sprint(answer, err)
 		}))
 	})
 }

@@ -83,7 +83,7 @@ func detach(args []string) error {
 		return fmt.Errorf("fencer: detach: %w", err)
 	}
 	out := os.Stderr.Fd()
-	_, err = syscall.ForkExec("/proc/self/exe", append([]string{os.Args[0], "fencer"}, args...), &syscall.ProcAttr{
+	_, err = syscall.ForkExec(ownProgram, append([]string{os.Args[0], "fencer"}, args...), &syscall.ProcAttr{
 		Dir: "/", Env: os.Environ(), Files: []uintptr{null.Fd(), out, out},
 		Sys: &syscall.SysProcAttr{Setsid: true},
 	})

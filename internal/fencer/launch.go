@@ -26,6 +26,9 @@ const (
 	dialEvery     = 5 * time.Millisecond
 	launchTimeout = 15 * time.Second
 	relaunchAfter = 3 * time.Second
+
+	// ownProgram is the program of this process, also after its file was replaced.
+	ownProgram = "/proc/self/exe"
 )
 
 // dialOrLaunch connects to the fencer of the run directory, and starts one if none listens. Two
@@ -131,6 +134,9 @@ func launchWith(ctx context.Context, opts Options, args []string) error {
 	defer func() { _ = logFile.Close() }()
 	args = append(args, "--detach")
 	cmd := exec.CommandContext(ctx, binary, args...)
+	if binary == ownProgram {
+		cmd.Args[0] = os.Args[0] // a name that people know
+	}
 	cmd.Stdout, cmd.Stderr = logFile, logFile
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

@@ -32,6 +32,8 @@ const (
 	secondHelp = time.Second
 	// secondPatrol is how often a second without a fencer looks whether there is a new one.
 	secondPatrol = 100 * time.Millisecond
+	// killedTogether is how far apart the deaths of fencer and agent may be that one hand dealt.
+	killedTogether = 20 * time.Millisecond
 )
 
 // second runs the second process of a fencer: one that shares T by memory and strikes at T if the
@@ -101,7 +103,7 @@ func (t *second) start() (*child, error) {
 	defer func() { _ = unix.Close(self) }()
 	err2 := os.Stderr.Fd()
 	args := slices.Insert(append([]string{os.Args[0]}, t.s.opts.commandLine()...), 2, "--second")
-	c, err := t.s.reap.start("/proc/self/exe", args, &syscall.ProcAttr{
+	c, err := t.s.reap.start(ownProgram, args, &syscall.ProcAttr{
 		Dir: "/", Env: os.Environ(),
 		Files: []uintptr{null.Fd(), err2, err2, uintptr(t.s.shFD), uintptr(t.kick), uintptr(self)},
 		Sys:   &syscall.SysProcAttr{Setsid: true},
@@ -211,13 +213,15 @@ func (l *lookout) relaunch() {
 		return
 	}
 	l.relaunched = true
-	if agent := int(l.sh.spare[spareAgent].Load()); agent == 0 || unix.Kill(agent, 0) != nil {
-		return
-	}
-	opts := Options{Dir: l.opts.Dir, DataDir: l.opts.DataDir, UID: l.opts.UID, GID: l.opts.GID, Binary: "/proc/self/exe"}
+	agent := int(l.sh.spare[spareAgent].Load())
+	opts := Options{Dir: l.opts.Dir, DataDir: l.opts.DataDir, UID: l.opts.UID, GID: l.opts.GID, Binary: ownProgram}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
+		nap(killedTogether)
+		if !lives(agent) {
+			return
+		}
 		ctx, cancel := context.WithTimeout(context.Background(), launchTimeout)
 		defer cancel()
 		if err := launchWith(ctx, opts, l.opts.commandLine()); err != nil {

@@ -192,7 +192,7 @@ func TestTheWireClosesWhenEveryProcessOfTheFencerIsKilled(t *testing.T) {
 				t.Errorf("closed %s after the deadline", late)
 			}
 			// The next fencer first silences the server, and only then opens the port again.
-			c, st = b.connect()
+			c, _ = b.connect()
 			b.wait("the server to be down", func() (bool, string) {
 				st := b.state(c)
 				return st.Postmaster == 0 && !st.Busy && !st.Armed, fmt.Sprintf("%+v", st)
@@ -200,9 +200,7 @@ func TestTheWireClosesWhenEveryProcessOfTheFencerIsKilled(t *testing.T) {
 			if alive(pid) || b.up() || !b.open() {
 				t.Fatalf("server alive %v, fence up %v, port open %v", alive(pid), b.up(), b.open())
 			}
-			if st = b.state(c); st.Wire != WireReady {
-				t.Fatalf("the wire is %q: %q", st.Wire, st.Problems)
-			}
+			b.want(c, WireReady)
 		})
 	}
 }
@@ -325,4 +323,30 @@ func (b *wired) startAs(uid int) {
 		lines := bytes.Split(bytes.TrimSpace(content), []byte("\n"))
 		return err == nil, string(lines[len(lines)-1])
 	})
+}
+
+// TestTheNextFencerIsRootToo: the agent has given up being root, but the second has not.
+func TestTheNextFencerIsRootToo(t *testing.T) {
+	b := newWired(t)
+	c, st := b.connect()
+	b.wait("second", func() (bool, string) { st = b.state(c); return st.SecondPID != 0, "none" })
+	b.arm(c, 1, time.Minute)
+	b.starts(c, true, 1)
+	signalPid(t, st.PID, syscall.SIGKILL)
+	b.expect(c, EventClosed)
+	b.wait("a fencer that nobody but the second can have started", func() (bool, string) {
+		conn, err := dial(b.ctx(), b.run)
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err == nil, fmt.Sprint(err)
+	})
+	c, again := b.connect()
+	if again.PID == st.PID || !again.Armed || again.Wire != WireUp {
+		t.Fatalf("unexpected state %+v", again)
+	}
+	if st, ok := statOf(again.PID); !ok || st.ppid == os.Getpid() {
+		t.Fatalf("the fencer is a child of the test: %+v", st)
+	}
+	must(t, c.Renew(b.ctx(), 1, 12, Now()+2*time.Minute))
 }

@@ -40,7 +40,7 @@ func NewEndpoint(addresses []string, port int) Endpoint {
 	return e
 }
 
-// IsZero: there is no fence on the wire.
+// IsZero says that there is to be no fence.
 func (e Endpoint) IsZero() bool { return e.Port == 0 }
 
 // Equal says that both are the same table with the same rules.

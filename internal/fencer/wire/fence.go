@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrClosed: the fence has closed since the last renewal, or somebody took it away.
+// ErrClosed says that the fence has closed since the last renewal, or somebody took it away.
 var ErrClosed = errors.New("the wire is closed")
 
 // Secret lets a fencer that may not change rules take the fence away; see Knock.
@@ -119,7 +119,7 @@ func Knock(e Endpoint, secret Secret) error {
 	return fmt.Errorf("wire fence: knock at port %d: %w", e.Port, errors.Join(ErrNoFence, err))
 }
 
-// ErrNoFence: a knock found nothing that it opens.
+// ErrNoFence says that a knock found nothing that it opens.
 var ErrNoFence = errors.New("no fence of ours")
 
 // milliseconds rounds down: the kernel's unit.

@@ -52,9 +52,7 @@ type batch struct {
 	last int
 }
 
-const nfMessage = 4 // length of the header that every message of netfilter begins with
-
-func (t *batch) message(kind uint16, flags uint16, family byte, resource uint16) {
+func (t *batch) message(kind, flags uint16, family byte, resource uint16) {
 	t.end()
 	t.last = len(t.b)
 	t.seq++

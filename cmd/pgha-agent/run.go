@@ -7,6 +7,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -109,7 +110,7 @@ func launchFencer(ctx context.Context, c *config.Config, who owner) error {
 	if err != nil {
 		return err
 	}
-	if os.Geteuid() == 0 && st.Wire == fencer.WireFailed && st.PID != os.Getppid() {
+	if os.Geteuid() == 0 && st.Wire == fencer.WireFailed && !runsAsRoot(st.PID) {
 		// The one that runs was started by an agent that had given up being root. Another one takes
 		// over token and server within a moment.
 		for _, pid := range []int{st.SecondPID, st.PID} {
@@ -122,6 +123,12 @@ func launchFencer(ctx context.Context, c *config.Config, who owner) error {
 		}
 	}
 	return client.Close()
+}
+
+// runsAsRoot says whether a process has at least not given up being root.
+func runsAsRoot(pid int) bool {
+	var st syscall.Stat_t
+	return syscall.Stat("/proc/"+strconv.Itoa(pid), &st) != nil || st.Uid == 0
 }
 
 func fencerOptions(c *config.Config, who owner) fencer.Options {

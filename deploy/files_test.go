@@ -25,6 +25,7 @@ type composeService struct {
 	Environment map[string]string `yaml:"environment"`
 	Volumes     []string          `yaml:"volumes"`
 	Entrypoint  []string          `yaml:"entrypoint"`
+	CapAdd      []string          `yaml:"cap_add"`
 	Ports       []string          `yaml:"ports"`
 }
 
@@ -132,6 +133,21 @@ func TestComposeEtcdMembersAgreeOnTheirCluster(t *testing.T) {
 					name, member, etcd.InitialCluster[member], address)
 			}
 		}
+	}
+}
+
+// TestMembersMayCloseTheWire: the container has the right, and the program file can take it up without
+// root.
+func TestMembersMayCloseTheWire(t *testing.T) {
+	var file composeFile
+	readYAML(t, "compose/compose.yml", &file)
+	for _, name := range []string{"a", "b", "c"} {
+		if got := strings.Join(file.Services[name].CapAdd, " "); got != "NET_ADMIN" {
+			t.Errorf("service %s: cap_add = %q", name, got)
+		}
+	}
+	if !strings.Contains(readFile(t, "docker/Dockerfile"), "setcap cap_net_admin+p /usr/bin/pgha-agent") {
+		t.Error("the program in the image cannot take up the right")
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/pgha/pgha/internal/config"
 	"github.com/pgha/pgha/internal/dcs/etcd"
 	"github.com/pgha/pgha/internal/dcs/etcdserver"
+	"github.com/pgha/pgha/internal/fencer"
 )
 
 func newEtcdCommand() *cobra.Command {
@@ -52,7 +53,7 @@ func runEtcd(ctx context.Context, path string) error {
 	if err := prepareDirs(c, who); err != nil {
 		return err
 	}
-	if err := who.become(); err != nil {
+	if err := errors.Join(who.become(), fencer.DropWireRight()); err != nil {
 		return err
 	}
 	lock, ok, err := lockFile(etcdLock(c))

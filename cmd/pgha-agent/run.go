@@ -7,6 +7,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -61,7 +62,7 @@ func runAgent(ctx context.Context, path string, f flags) error {
 	if err := launchFencer(ctx, c, who); err != nil {
 		return err
 	}
-	if err := who.become(); err != nil {
+	if err := errors.Join(who.become(), fencer.DropWireRight()); err != nil {
 		return err
 	}
 	return serve(ctx, c, who, path, f, log)
@@ -104,15 +105,38 @@ func runAsInit(ctx context.Context, c *config.Config, who owner, path string, f 
 func launchFencer(ctx context.Context, c *config.Config, who owner) error {
 	cctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	client, _, err := fencer.Connect(cctx, fencerOptions(c, who), fencer.Hello{Name: c.Name})
+	opts := fencerOptions(c, who)
+	client, st, err := fencer.Connect(cctx, opts, fencer.Hello{Name: c.Name})
 	if err != nil {
 		return err
+	}
+	if os.Geteuid() == 0 && st.Wire == fencer.WireFailed && !runsAsRoot(st.PID) {
+		// The one that runs was started by an agent that had given up being root. Another one takes
+		// over token and server within a moment.
+		for _, pid := range []int{st.SecondPID, st.PID} {
+			if pid > 1 {
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
+		}
+		if again, _, err := fencer.Connect(cctx, opts, fencer.Hello{Name: c.Name}); err == nil {
+			return errors.Join(again.Close(), client.Close())
+		}
 	}
 	return client.Close()
 }
 
+// runsAsRoot says whether a process has at least not given up being root.
+func runsAsRoot(pid int) bool {
+	var st syscall.Stat_t
+	return syscall.Stat("/proc/"+strconv.Itoa(pid), &st) != nil || st.Uid == 0
+}
+
 func fencerOptions(c *config.Config, who owner) fencer.Options {
 	o := fencer.Options{Dir: c.Pgha.StateDir, DataDir: c.PostgreSQL.DataDir}
+	if c.Pgha.WireFence != config.WireFenceOff {
+		addrs, port := c.PostgreSQL.ListenAddresses()
+		o.Wire = fencer.ListensAt(addrs, port)
+	}
 	if os.Geteuid() == 0 {
 		o.UID, o.GID = who.uid, who.gid
 	}

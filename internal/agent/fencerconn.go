@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/pgha/pgha/internal/config"
 	"github.com/pgha/pgha/internal/election"
 	"github.com/pgha/pgha/internal/fencer"
 )
@@ -19,6 +20,8 @@ const (
 	fencerCall    = 2 * time.Second
 	fencerConnect = 5 * time.Second
 	fencerRetry   = 100 * time.Millisecond
+	// secondPatience is what the second of a killed fencer gets to start another.
+	secondPatience = 500 * time.Millisecond
 	// fencerPatience is the least time that a renewal waits for the fencer.
 	fencerPatience = 300 * time.Millisecond
 )
@@ -60,10 +63,36 @@ func (g *fencerConn) init(a *Agent) {
 func (g *fencerConn) view() election.Fencer {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	lacks := ""
+	if !g.wireHolds() {
+		lacks = noWire
+	}
 	return election.Fencer{
 		Alive: g.client != nil, Armed: g.state.Armed, Epoch: g.state.Token.Epoch,
-		Until: g.state.Token.Until, AckAt: g.ackAt,
+		Until: g.state.Token.Until, AckAt: g.ackAt, Lacks: lacks,
 	}
+}
+
+const noWire = "its fencer cannot close the wire (pgha.wire_fence: required)"
+
+// wireHolds says that the fence on the wire is there, if the configuration insists on it. Callers
+// hold mu.
+func (g *fencerConn) wireHolds() bool {
+	return g.a.opt.Config.Pgha.WireFence != config.WireFenceRequired || g.state.Wire.Works()
+}
+
+// mayLead asks the fencer, which has been armed, whether it has all that the configuration asks for.
+func (g *fencerConn) mayLead(ctx context.Context) error {
+	if g.a.opt.Config.Pgha.WireFence != config.WireFenceRequired {
+		return nil
+	}
+	g.refresh(ctx)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.wireHolds() {
+		return errors.New(noWire)
+	}
+	return nil
 }
 
 // snapshot is the last known state, and whether the connection stands.
@@ -107,7 +136,7 @@ func (g *fencerConn) run(ctx context.Context) error {
 		g.once.Do(func() { close(g.first) })
 		g.a.log.Info("fencer connected", zap.Int("fencer_pid", st.PID), zap.Bool("armed", st.Armed),
 			zap.Int("postmaster", st.Postmaster), zap.String("priority", st.Priority),
-			zap.String("kill_method", st.KillMethod), zap.Strings("problems", st.Problems))
+			zap.String("kill_method", st.KillMethod), zap.String("wire", string(st.Wire)), zap.Strings("problems", st.Problems))
 		g.a.keeper.rearm(ctx)
 		g.a.lookNow()
 		g.a.poke()
@@ -131,7 +160,15 @@ func (g *fencerConn) run(ctx context.Context) error {
 func (g *fencerConn) connect(ctx context.Context) (*fencer.Client, fencer.State, error) {
 	cctx, cancel := context.WithTimeout(ctx, fencerConnect)
 	defer cancel()
-	return fencer.Connect(cctx, g.a.opt.Fencer, fencer.Hello{Name: g.a.opt.Config.Name, Incarnation: g.a.opt.Incarnation})
+	opts := g.a.opt.Fencer
+	g.mu.Lock()
+	second := g.state.SecondPID
+	g.mu.Unlock()
+	// Its second may be root, which this process is not any more.
+	if second > 0 && !errors.Is(syscall.Kill(second, 0), syscall.ESRCH) {
+		opts.Patience = secondPatience
+	}
+	return fencer.Connect(cctx, opts, fencer.Hello{Name: g.a.opt.Config.Name, Incarnation: g.a.opt.Incarnation})
 }
 
 func (g *fencerConn) event(ev fencer.Event) {

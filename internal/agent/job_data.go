@@ -96,7 +96,7 @@ func (a *Agent) bootstrapRoles(ctx context.Context, v election.View, cfg *config
 	if err != nil {
 		return err
 	}
-	spec := fencer.StartSpec{Primary: true, Epoch: epoch, LogFile: a.logFile()}
+	spec := fencer.StartSpec{Primary: true, Epoch: epoch, LogFile: a.logFile(), Wire: a.opt.Fencer.Wire}
 	bin, args, env, err := a.pg.LocalStartArgs()
 	if err != nil {
 		return err

@@ -70,7 +70,7 @@ func (a *Agent) startPrimary(ctx context.Context, v election.View) error {
 func (a *Agent) launch(ctx context.Context, spec fencer.StartSpec) error {
 	bin, args, env := a.pg.StartArgs()
 	spec.Bin, spec.Args, spec.Env = bin, append([]string{bin}, args...), env
-	spec.LogFile = a.logFile()
+	spec.LogFile, spec.Wire = a.logFile(), a.opt.Fencer.Wire
 	mark := postgres.LogMark(spec.LogFile)
 	if err := a.guard.start(ctx, spec); err != nil {
 		return fmt.Errorf("start: %w", err)

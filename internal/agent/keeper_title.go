@@ -132,7 +132,7 @@ func (k *keeper) ensureArmed(ctx context.Context) (uint64, error) {
 	}
 	st, alive := k.a.guard.snapshot()
 	if alive && st.Armed && st.Token.Epoch == epoch && epoch != 0 {
-		return epoch, nil
+		return epoch, k.a.guard.mayLead(ctx)
 	}
 	epoch, err := k.a.guard.arm(ctx, fencer.Token{
 		Lease: int64(own.Lease), LeaderRevision: own.Revision, Until: own.FenceAt(k.margin()),
@@ -146,7 +146,7 @@ func (k *keeper) ensureArmed(ctx context.Context) (uint64, error) {
 	if k.givingAway(own.Revision) { // a release that began meanwhile may not have seen this epoch
 		return 0, errors.Join(errors.New("the leader key is being given away"), k.a.guard.disarm(ctx, epoch))
 	}
-	return epoch, nil
+	return epoch, k.a.guard.mayLead(ctx)
 }
 
 // giveAway notes that the leader key of a revision may be given away from now on; settled ends that.

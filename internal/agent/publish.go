@@ -11,6 +11,7 @@ import (
 	"github.com/pgha/pgha/internal/config"
 	"github.com/pgha/pgha/internal/dcs"
 	"github.com/pgha/pgha/internal/election"
+	"github.com/pgha/pgha/internal/fencer"
 	"github.com/pgha/pgha/internal/postgres"
 	"github.com/pgha/pgha/internal/restapi"
 )
@@ -60,6 +61,9 @@ func (a *Agent) publish() {
 	if last.Trouble {
 		st.Loop.Problems = []string{last.Reason}
 	}
+	if w, _ := a.guard.snapshot(); w.Wire == fencer.WireFailed {
+		st.Loop.Problems = append(st.Loop.Problems, "the server is not fenced on the wire (pgha.wire_fence): the fencer may not, or cannot; its log says why")
+	}
 	a.published.Store(&publication{state: st})
 }
 
@@ -89,7 +93,7 @@ func (a *Agent) fencerState() restapi.FencerState {
 	return restapi.FencerState{
 		Connected: alive, PID: st.PID, Armed: st.Armed, Epoch: st.Token.Epoch, Until: st.Token.Until,
 		Postmaster: st.Postmaster, Priority: st.Priority, KillMethod: st.KillMethod, FencedAt: st.FencedAt,
-		PromiseUntil: st.PromiseUntil, Problems: st.Problems,
+		PromiseUntil: st.PromiseUntil, Problems: st.Problems, Wire: string(st.Wire),
 	}
 }
 

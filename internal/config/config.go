@@ -160,6 +160,16 @@ type Watchdog struct {
 	Driver string `yaml:"driver"`
 }
 
+// WireFence says what to do with the fence on the wire.
+type WireFence string
+
+// Wire fences.
+const (
+	WireFenceOff      WireFence = "off"
+	WireFenceAuto     WireFence = "auto"     // used if the kernel allows it
+	WireFenceRequired WireFence = "required" // no leader without it
+)
+
 // Pgha is section pgha: what Patroni has no name for.
 type Pgha struct {
 	// StateDir is where the fencer and the agent keep what must outlive them. It lies beside
@@ -168,7 +178,9 @@ type Pgha struct {
 	// SafetyMargin is m of the lease arithmetic as configured; zero means the smallest safe
 	// one. Use Margin, which applies the floor.
 	SafetyMargin time.Duration `yaml:"safety_margin"`
-	Etcd         EmbeddedEtcd  `yaml:"etcd"`
+	// WireFence says whether the kernel closes PostgreSQL's port when the lease has run out.
+	WireFence WireFence    `yaml:"wire_fence"`
+	Etcd      EmbeddedEtcd `yaml:"etcd"`
 }
 
 // EmbeddedEtcd is section pgha.etcd: a member of etcd that pgha runs as its own process.

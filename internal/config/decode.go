@@ -240,7 +240,7 @@ func (d *decoder) scalar(path string, n *node, v reflect.Value) {
 		} else {
 			v.SetUint(uint64(m))
 		}
-	case WatchdogMode:
+	case WatchdogMode, WireFence:
 		v.SetString(n.text)
 	default:
 		switch v.Kind() {

@@ -29,7 +29,7 @@ func Default() *Config {
 		Watchdog: Watchdog{
 			Mode: WatchdogAutomatic, Device: "/dev/watchdog", SafetyMargin: 5 * time.Second, Driver: "default",
 		},
-		Pgha: Pgha{Etcd: EmbeddedEtcd{
+		Pgha: Pgha{WireFence: WireFenceAuto, Etcd: EmbeddedEtcd{
 			InitialClusterState: "new", InitialClusterToken: "pgha",
 			HeartbeatInterval: 100 * time.Millisecond, ElectionTimeout: 500 * time.Millisecond,
 		}},
@@ -57,6 +57,7 @@ func (c *Config) complete() {
 	}
 	setDefault(&c.Ctl.CACert, c.RestAPI.CAFile)
 	c.Watchdog.Mode = watchdogMode(c.Watchdog.Mode)
+	c.Pgha.WireFence = wireFence(c.Pgha.WireFence)
 	if b := c.Bootstrap; b != nil {
 		setDefault(&b.Method, "initdb")
 	}
@@ -223,6 +224,16 @@ func logLevel(s string) string {
 		return "error"
 	default:
 		return s
+	}
+}
+
+// wireFence: an unquoted off is a boolean to YAML.
+func wireFence(w WireFence) WireFence {
+	switch strings.ToLower(string(w)) {
+	case "off", "false", "no":
+		return WireFenceOff
+	default:
+		return WireFence(strings.ToLower(string(w)))
 	}
 }
 

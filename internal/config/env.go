@@ -67,6 +67,7 @@ func ownVariables() []variable {
 	list := []variable{
 		{"STATE_DIR", "pgha.state_dir"},
 		{"SAFETY_MARGIN", "pgha.safety_margin"},
+		{"WIRE_FENCE", "pgha.wire_fence"},
 	}
 	for _, name := range []string{
 		"enabled", "name", "data_dir", "listen_client", "listen_peer", "advertise_client", "advertise_peer", "client_hosts",

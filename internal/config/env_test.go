@@ -90,7 +90,7 @@ func TestEveryVariableReachesAKnownSetting(t *testing.T) {
 
 func TestVariablesOfEveryShape(t *testing.T) {
 	c := mustLoad(t, "testdata/good/minimal.yml",
-		"PGHA_STATE_DIR=/state", "PGHA_SAFETY_MARGIN=2.5", "PATRONI_LOG_STATIC_FIELDS={a: b, c: 1}", "PATRONI_LOG_TYPE=json",
+		"PGHA_STATE_DIR=/state", "PGHA_SAFETY_MARGIN=2.5", "PGHA_WIRE_FENCE=Required", "PATRONI_LOG_STATIC_FIELDS={a: b, c: 1}", "PATRONI_LOG_TYPE=json",
 		"PATRONI_LOG_LOGGERS=dcs: DEBUG, restapi: WARNING", "PATRONI_LOGLEVEL=DEBUG", "PATRONI_LOG_MODE=0600", "PATRONI_LOG_FILE_SIZE=1MB",
 		"PATRONI_RESTAPI_USERNAME=admin", "PATRONI_RESTAPI_PASSWORD=12 34#", "PATRONI_RESTAPI_ALLOWLIST=[10.0.0.0/8, host1]",
 		"PATRONI_RESTAPI_ALLOWLIST_INCLUDE_MEMBERS=Yes", "PATRONI_CTL_INSECURE=on", "PATRONI_SUPERUSER_USERNAME=postgres", "PATRONI_SUPERUSER_SSLMODE=require",
@@ -101,6 +101,7 @@ func TestVariablesOfEveryShape(t *testing.T) {
 	checks := map[string]bool{
 		"state_dir":       c.Pgha.StateDir == "/state",
 		"safety_margin":   c.Pgha.SafetyMargin == 2500*time.Millisecond,
+		"wire_fence":      c.Pgha.WireFence == WireFenceRequired,
 		"static_fields":   c.Log.StaticFields["a"] == "b" && c.Log.StaticFields["c"] == "1",
 		"loggers":         c.Log.Loggers["dcs"] == "debug" && c.Log.Loggers["restapi"] == "warn",
 		"level":           c.Log.Level == "debug",

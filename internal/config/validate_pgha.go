@@ -83,6 +83,9 @@ func (v *validator) directories() {
 		v.warn("postgresql.pgpass", "%s: lies in postgresql.data_dir, of which other members get a copy", quoteValue(p.Pgpass))
 	}
 	v.outside("pgha.state_dir", g.StateDir, data, "postgresql.data_dir")
+	if !slices.Contains([]WireFence{WireFenceOff, WireFenceAuto, WireFenceRequired}, g.WireFence) {
+		v.bad("pgha.wire_fence", string(g.WireFence), "want auto, off or required")
+	}
 	if g.SafetyMargin != 0 {
 		// 3 s is the shortest ttl there can be.
 		if least := marginFloor(3 * time.Second); g.SafetyMargin < least {

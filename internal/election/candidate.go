@@ -18,6 +18,8 @@ func cannotLead(v *View) string {
 		return "the configuration asks for a standby cluster, which this version does not lead"
 	case !v.Fencer.Alive:
 		return "its fencer does not answer"
+	case v.Fencer.Lacks != "":
+		return v.Fencer.Lacks
 	case v.Lease == 0:
 		return "it has no lease"
 	case v.Store.Cluster.Initialize.State == BootstrapDone && v.Local.SystemID == "":

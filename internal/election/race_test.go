@@ -338,6 +338,11 @@ func TestPeersAreToldWhoCannotLead(t *testing.T) {
 	if CannotLead(v) == "" {
 		t.Error("the key of a synchronous cluster is vacant, and it says that it could take it by time")
 	}
+	v.Fencer.Lacks = "its fencer lacks something"
+	if why := CannotLead(v); why != v.Fencer.Lacks {
+		t.Errorf("its fencer lacks what is required, and it says: %q", why)
+	}
+	v.Fencer.Lacks = ""
 	v.Self.Tags.NoFailover = true
 	if CannotLead(v) == "" {
 		t.Error("tagged nofailover, and it could lead")

@@ -315,6 +315,8 @@ type Fencer struct {
 	// PromiseUntil: this member has promised a primary without a store not to race before that
 	// (safety review, hole 15). Zero: no promise.
 	PromiseUntil Instant
+	// Lacks is what the configuration asks of it and it does not have, in words; empty: nothing.
+	Lacks string
 }
 
 // JobKind names a long local piece of work. At most one runs at a time.

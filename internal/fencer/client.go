@@ -44,7 +44,7 @@ func Connect(ctx context.Context, opts Options, hello Hello) (*Client, State, er
 		}
 		hello.Started = ticks
 	}
-	hello.DataDir = absolute(opts.DataDir)
+	hello.DataDir, hello.Wire = absolute(opts.DataDir), opts.Wire
 	for began := Now(); ; {
 		c, st, err := connectOnce(ctx, opts, hello)
 		// A fencer that is just being killed still takes connections, and resets them.

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strconv"
 	"syscall"
 )
 
@@ -48,6 +49,7 @@ func parseCommand(args []string) (command, error) {
 	flags.DurationVar(&c.opts.IdleExit, "idle-exit", 0, "exit after so long without agent and server")
 	flags.BoolVar(&c.opts.ScanOnly, "scan-only", false, "do not use cgroups")
 	flags.BoolVar(&c.opts.NoSecond, "no-second", false, "do not keep a second process")
+	flags.StringVar(&c.opts.OOMScore, "oom-score", "", "oom_score_adj for the server; empty: that of this process")
 	flags.BoolVar(&c.detach, "detach", false, "start the fencer in the background and exit")
 	flags.BoolVar(&c.second, "second", false, "be the second process (internal)")
 	if err := flags.Parse(args); err != nil {
@@ -62,6 +64,16 @@ func parseCommand(args []string) (command, error) {
 	return c, nil
 }
 
+// commandLine are the arguments after the program's name.
+func (o ServerOptions) commandLine() []string {
+	return []string{
+		"fencer", "--dir", o.Dir, "--data-dir", o.DataDir, "--uid", strconv.Itoa(o.UID), "--gid", strconv.Itoa(o.GID),
+		"--unarmed-grace", o.UnarmedGrace.String(), "--adopt-grace", o.AdoptGrace.String(),
+		"--idle-exit", o.IdleExit.String(), "--scan-only=" + strconv.FormatBool(o.ScanOnly),
+		"--oom-score", o.OOMScore,
+	}
+}
+
 // detach starts the same command in a session of its own and leaves, so that whoever called has no
 // child to wait for.
 func detach(args []string) error {
@@ -71,7 +83,7 @@ func detach(args []string) error {
 		return fmt.Errorf("fencer: detach: %w", err)
 	}
 	out := os.Stderr.Fd()
-	_, err = syscall.ForkExec("/proc/self/exe", append([]string{os.Args[0], "fencer"}, args...), &syscall.ProcAttr{
+	_, err = syscall.ForkExec(ownProgram, append([]string{os.Args[0], "fencer"}, args...), &syscall.ProcAttr{
 		Dir: "/", Env: os.Environ(), Files: []uintptr{null.Fd(), out, out},
 		Sys: &syscall.SysProcAttr{Setsid: true},
 	})

@@ -173,6 +173,7 @@ func (s *server) welcome(a *agentConn, reader *bufio.Reader) error {
 	if old != nil {
 		old.bye(ErrSuperseded.Error())
 	}
+	s.setEndpoint(req.Hello.Wire, false)
 	s.log.Info("agent connected", slog.String("name", a.name), slog.Int("pid", a.pid),
 		slog.String("incarnation", req.Hello.Incarnation))
 	state := s.state()

@@ -127,6 +127,9 @@ func (s *server) guardOnce(watched bool) time.Duration {
 		s.log.Warn("cannot tell whether the server is writable", slog.String("error", err.Error()))
 	}
 	writable := err == nil && c.writableSince(r.control, r.since)
+	if err == nil && !writable {
+		s.settleWire()
+	}
 	wait := s.judge(r, writable)
 	if watched && err == nil && !writable {
 		wait = guardWatched

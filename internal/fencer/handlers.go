@@ -76,7 +76,7 @@ func (s *server) state() State {
 		Priority: s.watch.priority, KillMethod: "scan",
 		FencedAt: s.d.FencedAt, PromiseUntil: s.d.PromiseUntil, StateLost: s.stateLost, LostAt: s.d.LostAt,
 		Policy: s.d.Policy, PolicyUntil: s.d.PolicyUntil, PID: os.Getpid(),
-		SecondPID: int(s.sh.spare[spareSecond].Load()), LastExitPid: s.lastExitPid, LastExit: s.lastExit,
+		Wire: s.wire.state(), SecondPID: int(s.sh.spare[spareSecond].Load()), LastExitPid: s.lastExitPid, LastExit: s.lastExit,
 		Problems: slices.Clone(s.problems),
 	}
 	if st.Policy == "" {
@@ -85,8 +85,10 @@ func (s *server) state() State {
 	if s.groups.usable() {
 		st.KillMethod = "cgroup"
 	}
-	if s.saveProblem != "" {
-		st.Problems = append(st.Problems, s.saveProblem)
+	for _, p := range []string{s.saveProblem, s.wire.trouble()} {
+		if p != "" {
+			st.Problems = append(st.Problems, p)
+		}
 	}
 	if s.srv != nil {
 		st.Postmaster, st.Adopted = s.srv.pid, s.srv.adopted
@@ -125,27 +127,35 @@ func (s *server) arm(t Token) error {
 	return nil
 }
 
+// setToken makes the token count, first on the wire, so that the wire never closes before T.
 func (s *server) setToken(t Token) error {
+	s.wire.mu.Lock()
+	defer s.wire.mu.Unlock()
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := checkUntil(t.Until); err != nil {
+	err := s.mayArm(t)
+	renewal := s.d.Armed && t.Epoch == s.d.Token.Epoch
+	later := t.Until > s.d.Token.Until
+	s.mu.Unlock()
+	if err != nil {
 		return err
 	}
-	if s.sh.state() == stateStruck {
-		return fmt.Errorf("%w: deadline of epoch %d passed", ErrBusy, s.d.Token.Epoch)
+	if !renewal || later {
+		if err := s.wire.until(t.Until, renewal); err != nil {
+			return err
+		}
 	}
-	if s.d.Armed && t.Epoch == s.d.Token.Epoch {
+	defer s.liftUnarmed() // if the token does not come to count after all
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.mayArm(t); err != nil {
+		return err
+	}
+	if renewal {
 		if err := s.extend(t.Until); err != nil {
 			return err
 		}
 		s.d.Token.Lease, s.d.Token.LeaderRevision = t.Lease, t.LeaderRevision
 		return nil
-	}
-	if t.Epoch == 0 || t.Epoch <= s.d.EndedEpoch || s.d.Armed && t.Epoch < s.d.Token.Epoch {
-		return fmt.Errorf("%w: %d; armed is %d, ended %d", ErrEpoch, t.Epoch, s.d.Token.Epoch, s.d.EndedEpoch)
-	}
-	if s.srv != nil && s.srv.condemned {
-		return fmt.Errorf("%w: %s", ErrBusy, reasonUnarmed)
 	}
 	raw := rawDeadline(t.Until)
 	s.sh.arm(t.Until, raw)
@@ -154,10 +164,38 @@ func (s *server) setToken(t Token) error {
 	return nil
 }
 
-// extend moves the armed T forward. Callers hold mu.
-func (s *server) extend(until time.Duration) error {
+// mayArm says whether a token can count. Callers hold mu.
+func (s *server) mayArm(t Token) error {
+	if err := checkUntil(t.Until); err != nil {
+		return err
+	}
+	if s.sh.state() == stateStruck {
+		return fmt.Errorf("%w: deadline of epoch %d passed", ErrBusy, s.d.Token.Epoch)
+	}
+	if s.d.Armed && t.Epoch == s.d.Token.Epoch {
+		return s.mayExtend()
+	}
+	if t.Epoch == 0 || t.Epoch <= s.d.EndedEpoch || s.d.Armed && t.Epoch < s.d.Token.Epoch {
+		return fmt.Errorf("%w: %d; armed is %d, ended %d", ErrEpoch, t.Epoch, s.d.Token.Epoch, s.d.EndedEpoch)
+	}
+	if s.srv != nil && s.srv.condemned {
+		return fmt.Errorf("%w: %s", ErrBusy, reasonUnarmed)
+	}
+	return nil
+}
+
+// mayExtend says that the armed T has not passed. Callers hold mu.
+func (s *server) mayExtend() error {
 	if s.sh.state() != stateArmed || s.sh.remaining() <= 0 {
 		return fmt.Errorf("%w: that of epoch %d", ErrPast, s.d.Token.Epoch)
+	}
+	return nil
+}
+
+// extend moves the armed T forward. Callers hold mu.
+func (s *server) extend(until time.Duration) error {
+	if err := s.mayExtend(); err != nil {
+		return err
 	}
 	if until <= s.d.Token.Until {
 		return nil
@@ -198,14 +236,25 @@ func (s *server) checkToken(epoch uint64) error {
 }
 
 func (s *server) renew(epoch uint64, revision int64, until time.Duration) error {
+	s.wire.mu.Lock() // no other token meanwhile
+	defer s.wire.mu.Unlock()
+	s.mu.Lock()
+	err := errors.Join(s.checkEpoch(epoch), checkUntil(until))
+	if err == nil {
+		err = s.mayExtend()
+	}
+	later := until > s.d.Token.Until
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if later {
+		if err := s.wire.until(until, true); err != nil {
+			return err
+		}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.checkEpoch(epoch); err != nil {
-		return err
-	}
-	if err := checkUntil(until); err != nil {
-		return err
-	}
 	if err := s.extend(until); err != nil {
 		return err
 	}
@@ -234,6 +283,20 @@ func (s *server) disarm(epoch uint64) error {
 	if err := s.notWritable(); err != nil && !paused {
 		return err
 	}
+	if err := s.dropToken(); err != nil {
+		return err
+	}
+	s.watch.kick()
+	s.wakeGuard()
+	_ = s.save() // a failure shows in State.Problems
+	s.log.Info("disarmed", slog.Uint64("epoch", epoch))
+	return nil
+}
+
+// dropToken makes no token count, and opens the wire.
+func (s *server) dropToken() error {
+	s.wire.mu.Lock()
+	defer s.wire.mu.Unlock()
 	s.mu.Lock()
 	if s.sh.state() != stateArmed {
 		s.mu.Unlock()
@@ -242,10 +305,7 @@ func (s *server) disarm(epoch uint64) error {
 	s.sh.disarm()
 	s.d.Armed = false
 	s.mu.Unlock()
-	s.watch.kick()
-	s.wakeGuard()
-	_ = s.save() // a failure shows in State.Problems
-	s.log.Info("disarmed", slog.Uint64("epoch", epoch))
+	s.liftUnarmed()
 	return nil
 }
 

@@ -26,6 +26,9 @@ const (
 	dialEvery     = 5 * time.Millisecond
 	launchTimeout = 15 * time.Second
 	relaunchAfter = 3 * time.Second
+
+	// ownProgram is the program of this process, also after its file was replaced.
+	ownProgram = "/proc/self/exe"
 )
 
 // dialOrLaunch connects to the fencer of the run directory, and starts one if none listens. Two
@@ -46,12 +49,13 @@ func dialOrLaunch(ctx context.Context, opts Options) (*net.UnixConn, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, launchTimeout)
 	defer cancel()
+	patience := Now() + opts.Patience
 	tick := time.NewTicker(dialEvery)
 	defer tick.Stop()
 	for launched := time.Duration(0); ; {
 		// Again after a while: the one that was started may have found the lock taken by one that
 		// was about to leave.
-		if launched == 0 || Now()-launched > relaunchAfter {
+		if Now() >= patience && (launched == 0 || Now()-launched > relaunchAfter) {
 			if err := launch(ctx, opts); err != nil {
 				return nil, err
 			}
@@ -112,7 +116,9 @@ func makeRunDir(opts Options) error {
 
 // launch starts the fencer so that it is no child of the agent: the first process starts the real
 // one in a session of its own and exits. The agent has nothing to reap later.
-func launch(ctx context.Context, opts Options) error {
+func launch(ctx context.Context, opts Options) error { return launchWith(ctx, opts, commandLine(opts)) }
+
+func launchWith(ctx context.Context, opts Options, args []string) error {
 	binary := opts.Binary
 	if binary == "" {
 		self, err := os.Executable()
@@ -126,8 +132,11 @@ func launch(ctx context.Context, opts Options) error {
 		return fmt.Errorf("launch fencer: %w", err)
 	}
 	defer func() { _ = logFile.Close() }()
-	args := append(commandLine(opts), "--detach")
+	args = append(args, "--detach")
 	cmd := exec.CommandContext(ctx, binary, args...)
+	if binary == ownProgram {
+		cmd.Args[0] = os.Args[0] // a name that people know
+	}
 	cmd.Stdout, cmd.Stderr = logFile, logFile
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

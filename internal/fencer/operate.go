@@ -29,6 +29,7 @@ func (s *server) start(spec StartSpec) (int, error) {
 	if err := s.prepareDataDir(spec); err != nil {
 		return 0, err
 	}
+	s.setEndpoint(spec.Wire, true)
 	r, err := s.newRunning(spec)
 	if err != nil {
 		return 0, err

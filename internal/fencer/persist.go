@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/pgha/pgha/internal/fencer/wire"
 )
 
 // durable is what a fencer leaves to the next one, in fencer.json. It has to outlive processes, not
@@ -33,6 +35,10 @@ type durable struct {
 	PolicyUntil time.Duration `json:"policy_until"`
 
 	Server *durableServer `json:"server,omitempty"`
+
+	// Wire is what may be closed on the wire, WireSecret opens it for a fencer that may do no more.
+	Wire       wire.Endpoint `json:"wire"`
+	WireSecret wire.Secret   `json:"wire_secret"`
 }
 
 // durableServer describes the postmaster that runs, or is just being started (Pid 0).

@@ -80,6 +80,16 @@ func atoi(b []byte) int64 {
 // descriptors and no working directory.
 func (st procStat) dead() bool { return st.state == 'Z' || st.state == 'X' || st.state == 'x' }
 
+// lives says that a process is there and no zombie.
+func lives(pid int) bool {
+	line, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return false
+	}
+	st, ok := parseStat(line)
+	return ok && !st.dead()
+}
+
 // processStart is the start time of a process in clock ticks since boot. Together with the process
 // id it names a process for good.
 func processStart(pid int) (int64, error) {

@@ -5,10 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
-	"strconv"
+	"slices"
 	"syscall"
 	"time"
 
@@ -31,6 +32,8 @@ const (
 	secondHelp = time.Second
 	// secondPatrol is how often a second without a fencer looks whether there is a new one.
 	secondPatrol = 100 * time.Millisecond
+	// killedTogether is how far apart the deaths of fencer and agent may be that one hand dealt.
+	killedTogether = 20 * time.Millisecond
 )
 
 // second runs the second process of a fencer: one that shares T by memory and strikes at T if the
@@ -99,10 +102,8 @@ func (t *second) start() (*child, error) {
 	}
 	defer func() { _ = unix.Close(self) }()
 	err2 := os.Stderr.Fd()
-	c, err := t.s.reap.start("/proc/self/exe", []string{
-		os.Args[0], "fencer", "--second", "--dir", t.s.opts.Dir, "--data-dir", t.s.opts.DataDir,
-		"--uid", strconv.Itoa(t.s.opts.UID), "--gid", strconv.Itoa(t.s.opts.GID),
-	}, &syscall.ProcAttr{
+	args := slices.Insert(append([]string{os.Args[0]}, t.s.opts.commandLine()...), 2, "--second")
+	c, err := t.s.reap.start(ownProgram, args, &syscall.ProcAttr{
 		Dir: "/", Env: os.Environ(),
 		Files: []uintptr{null.Fd(), err2, err2, uintptr(t.s.shFD), uintptr(t.kick), uintptr(self)},
 		Sys:   &syscall.SysProcAttr{Setsid: true},
@@ -121,13 +122,20 @@ type lookout struct {
 	sil   *silencer
 	timer int
 	ready int
+	opts  ServerOptions
 	log   *slog.Logger
+	// relaunched: once, after the fencer's death.
+	relaunched bool
+	launching  chan struct{}
 }
 
 // runSecond is the whole life of a second process. It ends when the fencer is gone and there is
 // nothing left to wait for.
 func runSecond(opts ServerOptions) error {
 	prepareRuntime()
+	if err := unix.CloseRange(secondMemory, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return fmt.Errorf("second: close-on-exec: %w", err)
+	}
 	sh, err := mapShared(secondMemory)
 	if err != nil {
 		return err
@@ -148,7 +156,7 @@ func runSecond(opts ServerOptions) error {
 	runtime.LockOSThread()
 	priority, more := takePriority()
 	_, _ = sil.scan.scan() // a rehearsal, see watcher.run
-	l := &lookout{sh: sh, sil: sil, timer: timer, ready: ready, log: opts.Log}
+	l := &lookout{sh: sh, sil: sil, timer: timer, ready: ready, opts: opts, log: opts.Log}
 	l.log.Info("second is ready", slog.String("priority", priority), slog.Any("problems", append(problems, more...)))
 	fds := make([]unix.PollFd, 3)
 	for l.once(fds) {
@@ -159,15 +167,24 @@ func runSecond(opts ServerOptions) error {
 // once looks, acts and waits. It returns false when the process is of no more use.
 func (l *lookout) once(fds []unix.PollFd) bool {
 	alone := exited(secondFirst, 0)
+	if alone {
+		l.relaunch()
+	}
 	// The order matters: if T has passed and there is no new fencer even then, whoever comes later
 	// finds T in the past and cannot have renewed it.
 	due := l.due(alone)
 	if alone && (l.replaced() || l.sh.state() == stateIdle) {
+		if l.launching != nil {
+			<-l.launching
+		}
 		return false
 	}
 	if due {
 		l.strike()
 		if alone {
+			if l.launching != nil {
+				<-l.launching
+			}
 			return false
 		}
 	}
@@ -186,6 +203,32 @@ func (l *lookout) once(fds []unix.PollFd) bool {
 	drain(secondKick)
 	drain(l.timer)
 	return true
+}
+
+// relaunch starts a fencer in the place of one that was killed, if this process is root and there is
+// an agent that needs one: the agent is not root any more, and what it starts could have neither the
+// priority nor the fence on the wire. It does not wait: T may be near.
+func (l *lookout) relaunch() {
+	if l.relaunched || l.sh.leaving.Load() || os.Geteuid() != 0 {
+		return
+	}
+	l.relaunched = true
+	agent := int(l.sh.spare[spareAgent].Load())
+	opts := Options{Dir: l.opts.Dir, DataDir: l.opts.DataDir, UID: l.opts.UID, GID: l.opts.GID, Binary: ownProgram}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		nap(killedTogether)
+		if !lives(agent) {
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), launchTimeout)
+		defer cancel()
+		if err := launchWith(ctx, opts, l.opts.commandLine()); err != nil {
+			l.log.Error("no fencer started in the place of the killed one", slog.String("error", err.Error()))
+		}
+	}()
+	l.launching = done
 }
 
 // due says that T has passed and the fencer did not finish its work. A strike that the fencer began

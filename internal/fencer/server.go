@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -35,6 +36,8 @@ type ServerOptions struct {
 	IdleExit time.Duration
 	// ScanOnly leaves cgroups alone.
 	ScanOnly bool
+	// OOMScore is the oom_score_adj that the server gets back; empty: that of this process.
+	OOMScore string
 	// NoSecond does without the second process. The death of the fencer is then a hole in the
 	// time fence until the agent has started another.
 	NoSecond bool
@@ -88,9 +91,10 @@ type running struct {
 
 // server is the fencer process.
 //
-// Locks: opMu is held through start, promote, disarm and kill, which may wait for the disk. mu
-// guards the fields below it, is never held across anything that can block, and is taken after
-// opMu. The deadline thread takes neither.
+// Locks: opMu is held through start, promote, disarm and kill, which may wait for the disk. wire.mu
+// is held while the fence on the wire and the token change together. mu guards the fields below it
+// and is never held across anything that can block. They are taken in this order, and the deadline
+// thread takes none.
 type server struct {
 	opts ServerOptions
 	own  owner
@@ -106,6 +110,7 @@ type server struct {
 	sh      *shared
 	shFD    int
 	watch   *watcher
+	wire    wireFence
 	reap    *reaper
 	groups  *cgroups
 	second  *second
@@ -179,7 +184,14 @@ func newServer(opts ServerOptions) (*server, error) {
 	if s.lock, err = s.takeLock(lockName); err != nil {
 		return nil, err
 	}
-	s.oom, _ = os.ReadFile("/proc/self/oom_score_adj")
+	if err := keepWireRight(); err != nil {
+		return nil, err
+	}
+	if s.opts.OOMScore == "" {
+		score, _ := os.ReadFile("/proc/self/oom_score_adj")
+		s.opts.OOMScore = strings.TrimSpace(string(score))
+	}
+	s.oom = []byte(s.opts.OOMScore)
 	s.problems = append(s.problems, harden()...)
 	favourOtherThreads()
 	if err := s.prepare(); err != nil {
@@ -244,6 +256,7 @@ func (s *server) prepare() error {
 	s.findGroups()
 	s.restore()
 	s.adopt()
+	s.wire.recall(s)
 	go s.watch.run()
 	<-s.watch.ready
 	s.problems = append(s.problems, s.watch.problems...)
@@ -310,12 +323,14 @@ func (s *server) serve(ctx context.Context) error {
 	}
 	s.log.Info("fencer is ready", slog.Any("state", s.state()))
 	s.loop(ctx)
+	s.sh.leaving.Store(true)
 	s.closeAgent("fencer exits")
 	cancel()
 	_ = s.listener.Close()
 	wg.Wait()
 	s.watch.halt()
 	s.removeStaleGroups()
+	s.wire.close()
 	err := s.own.do(func() error { return os.Remove(socketPath(s.dir)) })
 	return errors.Join(err, s.dir.Close(), s.ready.Close(), s.lock.Close())
 }
@@ -403,6 +418,7 @@ func (s *server) down(n note) {
 		s.exited(n)
 	}
 	lingering := s.lingering()
+	s.wire.mu.Lock()
 	s.mu.Lock()
 	pid := 0
 	if s.srv != nil && s.srv.pidfd == n.server {
@@ -418,6 +434,8 @@ func (s *server) down(n note) {
 	close(s.downCh)
 	s.downCh = make(chan struct{})
 	s.mu.Unlock()
+	s.liftUnarmed()
+	s.wire.mu.Unlock()
 	s.saveSoon()
 	s.wakeGuard()
 	s.log.Info("server is down", slog.Int("pid", pid), slog.String("reason", n.reason.String()),

@@ -38,6 +38,9 @@ type shared struct {
 	uid        atomic.Int64
 	spare      [4]atomic.Int64 // pids never to be killed: fencer, second, agent, agent's parent
 
+	// leaving: the fencer ends because it is not needed, not because it was killed.
+	leaving atomic.Bool
+
 	cgroupLen atomic.Int64
 	cgroup    [512]byte // path of the server's cgroup; written while no server runs
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"log/slog"
 	"time"
+
+	"github.com/pgha/pgha/internal/fencer/wire"
 )
 
 // Errors that a caller branches on. Each comes back from the fencer with its own text; use
@@ -55,11 +57,20 @@ type Options struct {
 	Binary string
 	// UID and GID are those of the PostgreSQL user; 0 means those of the calling process.
 	UID, GID int
+	// Wire is where the server listens, to be closed on the wire soon after T; zero: there is to be
+	// no such fence. A server that runs keeps what it was started with.
+	Wire wire.Endpoint
+	// Patience is how long a fencer that does not listen is waited for before one is started: the
+	// second of one that was root starts another that is root too.
+	Patience time.Duration
 	// ExtraArgs are added to the fencer's command line.
 	ExtraArgs []string
 	// Log may be nil.
 	Log *slog.Logger
 }
+
+// ListensAt is Options.Wire for a server with these listen_addresses.
+func ListensAt(addresses []string, port int) wire.Endpoint { return wire.NewEndpoint(addresses, port) }
 
 // Policy says what becomes of a writable server without a token.
 type Policy string
@@ -78,6 +89,8 @@ type Hello struct {
 	// Started orders agents: the start of the agent's process in clock ticks since boot. Connect
 	// fills it in if it is zero. An agent older than the connected one is refused.
 	Started int64 `json:"started"`
+	// Wire as in Options; Connect fills it in.
+	Wire wire.Endpoint `json:"wire"`
 	// DataDir makes sure that both mean the same server. Connect fills it in.
 	DataDir string `json:"data_dir"`
 }
@@ -109,6 +122,8 @@ type State struct {
 	Priority string `json:"priority"`
 	// KillMethod is "cgroup" or "scan".
 	KillMethod string `json:"kill_method"`
+	// Wire is the fence on the wire; empty: this fencer is older than that.
+	Wire WireState `json:"wire,omitempty"`
 	// FencedAt is the CLOCK_BOOTTIME of the last strike at a deadline; 0: none in this boot.
 	FencedAt time.Duration `json:"fenced_at"`
 	// PromiseUntil is the end of the failsafe promise (CLOCK_BOOTTIME); 0: none.
@@ -144,6 +159,20 @@ func (s State) PromisedUntil(longest time.Duration) time.Duration {
 	return max(s.PromiseUntil, s.LostAt+longest)
 }
 
+// WireState says how the fence on the wire is.
+type WireState string
+
+// States of the fence on the wire.
+const (
+	WireOff    WireState = "off"    // not asked for
+	WireReady  WireState = "ready"  // it will be put up with the next token
+	WireUp     WireState = "up"     // it closes the port soon after T
+	WireFailed WireState = "failed" // asked for and not to be had; State.Problems says why
+)
+
+// Works says that a server that is armed now is fenced on the wire too.
+func (w WireState) Works() bool { return w == WireReady || w == WireUp }
+
 // StartSpec is a postmaster to start.
 type StartSpec struct {
 	// Bin is the program, Args the whole argument list with argv[0].
@@ -157,6 +186,8 @@ type StartSpec struct {
 	// the deadline are checked last. Otherwise standby.signal is written durably first.
 	Primary bool   `json:"primary"`
 	Epoch   uint64 `json:"epoch"`
+	// Wire is where this server will listen; see Options.
+	Wire wire.Endpoint `json:"wire"`
 }
 
 // StopMode is one of PostgreSQL's ways to shut down.

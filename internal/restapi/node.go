@@ -260,6 +260,7 @@ type FencerState struct {
 	Postmaster   int              // process ID, zero if none
 	Priority     string           // "fifo", "rr", "nice", "normal"
 	KillMethod   string           // "cgroup", "scan"
+	Wire         string           // "off", "ready", "up", "failed"
 	FencedAt     election.Instant
 	PromiseUntil election.Instant
 	Problems     []string

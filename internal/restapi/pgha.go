@@ -162,6 +162,7 @@ type fencerStatus struct {
 	Postmaster  int      `json:"postmaster_pid,omitempty"`
 	Priority    string   `json:"priority,omitempty"`
 	KillMethod  string   `json:"kill_method,omitempty"`
+	Wire        string   `json:"wire,omitempty"`
 	FencedAgeMS *int64   `json:"fenced_age_ms,omitempty"`
 	PromiseMS   int64    `json:"promise_remaining_ms,omitempty"`
 	Problems    []string `json:"problems,omitempty"`
@@ -199,7 +200,7 @@ func (s *Server) getStatus(w http.ResponseWriter) {
 	f := m.State.Fencer
 	doc.Fencer = fencerStatus{
 		Connected: f.Connected, PID: f.PID, Armed: f.Armed, Epoch: f.Epoch, RemainingMS: remaining(f.Until),
-		Postmaster: f.Postmaster, Priority: f.Priority, KillMethod: f.KillMethod,
+		Postmaster: f.Postmaster, Priority: f.Priority, KillMethod: f.KillMethod, Wire: f.Wire,
 		PromiseMS: remaining(f.PromiseUntil), Problems: f.Problems,
 	}
 	if f.FencedAt > 0 {

@@ -248,7 +248,7 @@ func (c *Cluster) Close() error {
 		_, err := sweep(ctx, func() ([]Process, error) { return ours(c.Dir) })
 		errs = append(errs, err)
 		for _, m := range c.Members {
-			errs = append(errs, m.unmount())
+			errs = append(errs, m.unmount(), m.openWire())
 		}
 	}
 	errs = append(errs, c.guard.dismiss())

@@ -85,6 +85,27 @@ func (m *Member) Thaw(ctx context.Context) error {
 	return nil
 }
 
+// ThawOnly lets the processes of some kinds run again, and the others stand still until Thaw.
+func (m *Member) ThawOnly(ctx context.Context, kinds Kind) error {
+	postmaster := m.PostmasterPID()
+	var some, others []Process
+	for _, p := range m.frozen {
+		if m.kind(p, postmaster)&kinds != 0 {
+			some = append(some, p)
+		} else {
+			others = append(others, p)
+		}
+	}
+	if len(some) == 0 {
+		return fmt.Errorf("thaw %s of %s: no such process", kinds, m.Name)
+	}
+	if err := contAll(ctx, some); err != nil {
+		return fmt.Errorf("thaw %s of %s: %w", kinds, m.Name, err)
+	}
+	m.frozen = others
+	return nil
+}
+
 // Frozen is true if every process of the last Freeze that still lives is stopped.
 func (m *Member) Frozen() bool {
 	for _, p := range m.frozen {

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pgha/pgha/internal/fencer/wire"
 )
 
 // Passwords of the run's PostgreSQL roles. They protect nothing: the servers listen on loopback
@@ -103,6 +105,19 @@ func (m *Member) unmount() error {
 	}
 	m.volume = false
 	return nil
+}
+
+// openWire removes the fence that the kernel keeps for a member whose processes are all killed: on
+// loopback it would stay. A namespace takes it along when it ends.
+func (m *Member) openWire() error {
+	if m.host != nil || m.PGPort == 0 || os.Geteuid() != 0 {
+		return nil
+	}
+	conn, err := wire.Dial()
+	if err != nil {
+		return nil //nolint:nilerr // then there was no fence either
+	}
+	return errors.Join(conn.Lift(wire.NewEndpoint([]string{m.Address}, m.PGPort)), conn.Close())
 }
 
 // Start starts the agent. A member that runs is left alone.

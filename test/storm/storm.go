@@ -72,6 +72,9 @@ func clusterOptions(o options) (cluster.Options, error) {
 		Parameters: map[string]any{"max_wal_size": "64MB", "wal_keep_size": "16MB", "max_slot_wal_keep_size": "64MB"},
 		Config: func(_ string, config map[string]any) {
 			config["etcd3"] = map[string]any{"hosts": relayAddresses(o.etcd)}
+			if o.sabotage == noFencer { // the kernel's fence would keep what the fencer does not
+				config["pgha"] = map[string]any{"wire_fence": "off"}
+			}
 		},
 	}
 	for _, name := range names {

@@ -350,8 +350,24 @@ func (g *fencerConn) kill(ctx context.Context) error {
 	return g.with(ctx, func(ctx context.Context, c *fencer.Client) error { return c.Kill(ctx) })
 }
 
+// policy tells the fencer what becomes of a server without a token, and remembers it: what was told before
+// a pause must be told again after it.
 func (g *fencerConn) policy(ctx context.Context, p fencer.Policy) error {
-	return g.call(ctx, func(ctx context.Context, c *fencer.Client) error { return c.SetPolicy(ctx, p, 0) })
+	err := g.call(ctx, func(ctx context.Context, c *fencer.Client) error { return c.SetPolicy(ctx, p, 0) })
+	if err != nil {
+		return err
+	}
+	g.mu.Lock()
+	g.told++
+	g.state.Policy = p
+	g.mu.Unlock()
+	return nil
+}
+
+// spares says that the fencer, if there is one, has been told to let the server be.
+func (g *fencerConn) spares() bool {
+	st, alive := g.snapshot()
+	return !alive || st.Policy == fencer.PolicyObserve
 }
 
 // isDown says that no process of the server is left, by the fencer's word.

@@ -24,7 +24,7 @@ func (a *Agent) publish() {
 		Version: PatroniVersion, PghaVersion: a.opt.Version, Incarnation: a.opt.Incarnation,
 		Fencer: a.fencerState(), Counters: a.counters.view(),
 	}
-	v := a.view()
+	v, spared := a.view(), a.guard.spares()
 	st.LeaderRevision, st.LostLeader = v.Own.Revision, election.LostLeader(v)
 	a.facts.with(func(f *facts) {
 		st.Name, st.Scope = f.cfg.Name, f.cfg.Scope
@@ -43,7 +43,7 @@ func (a *Agent) publish() {
 		st.View = f.viewState()
 		st.Sync = f.syncState(v)
 		st.FailsafeUntil = f.failsafeUntil(v)
-		st.Pause = f.dynamic.Pause
+		st.Pause = f.dynamic.Pause && spared // said only once it is so
 		st.WatchdogFailed = f.cannotLead != ""
 		st.PendingRestart, st.PendingRestartReason = pendingReasons(f.obs)
 		st.TTL = f.dynamic.TTL

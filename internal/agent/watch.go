@@ -208,6 +208,9 @@ func (a *Agent) name() string {
 	return n
 }
 
+// Paused says that the cluster is paused as far as this agent knows.
+func (a *Agent) Paused() bool { return a.paused() }
+
 func (a *Agent) paused() bool {
 	var p bool
 	a.facts.with(func(f *facts) { p = f.dynamic.Pause })

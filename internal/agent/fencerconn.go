@@ -62,7 +62,7 @@ func (g *fencerConn) view() election.Fencer {
 	defer g.mu.Unlock()
 	return election.Fencer{
 		Alive: g.client != nil, Armed: g.state.Armed, Epoch: g.state.Token.Epoch,
-		Until: g.state.Token.Until, AckAt: g.ackAt,
+		Until: g.state.Token.Until, Revision: g.state.Token.LeaderRevision, AckAt: g.ackAt,
 	}
 }
 
@@ -160,6 +160,9 @@ func (g *fencerConn) event(ev fencer.Event) {
 		g.dying = true
 		g.state.FencedAt, g.state.Armed = ev.At, false
 		log.Error("the fencer silenced the server: its deadline passed")
+	case fencer.EventLapsed:
+		g.state.Armed = false
+		log.Warn("the fencer's deadline passed during the pause: the server runs on without a fence")
 	case fencer.EventKilled:
 		g.dying = true
 		log.Error("the fencer silenced a writable server without a title")

@@ -148,6 +148,9 @@ func (f *facts) takeDynamic(s dcs.Snapshot, log *zap.Logger) bool {
 	for _, w := range warnings {
 		log.Warn("dynamic configuration", zap.String("warning", w.String()))
 	}
+	if f.dynamic.Pause && !d.Pause {
+		f.resumedAt = Now()
+	}
 	f.configure(f.cfg, d)
 	f.rawConfig = kv.Value
 	return true

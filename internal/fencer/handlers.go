@@ -266,7 +266,11 @@ func (s *server) setPolicy(p Policy, until time.Duration) error {
 		return fmt.Errorf("policy %q is unknown", p)
 	}
 	s.mu.Lock()
+	if s.srv != nil && s.d.Policy == PolicyObserve && p == PolicyKill {
+		s.srv.writableSince = 0 // the grace begins now
+	}
 	s.d.Policy, s.d.PolicyUntil = p, until
+	s.sh.obey(p, until)
 	s.mu.Unlock()
 	s.wakeGuard()
 	return s.save()

@@ -369,11 +369,30 @@ func (s *server) handle(n note) {
 		s.log.Warn("deadline passed, server is being killed",
 			slog.Duration("late", n.at-n.until), slog.Duration("until", n.until))
 		s.emit(Event{Kind: EventFenced, At: n.at, Reason: "deadline passed without renewal"})
+	case noteLapsed:
+		s.lapsed(n)
 	case noteExited:
 		s.exited(n)
 	case noteDown:
 		s.down(n)
 	}
+}
+
+// lapsed: a deadline passed while the policy is to let the server be.
+func (s *server) lapsed(n note) {
+	s.mu.Lock()
+	over := s.d.Armed && s.sh.state() == stateIdle // else it was armed anew meanwhile
+	if over {
+		s.d.Armed = false
+	}
+	s.mu.Unlock()
+	if !over {
+		return
+	}
+	s.saveSoon()
+	s.wakeGuard()
+	s.log.Warn("deadline passed, and the server is left as it is, which is the policy", slog.Duration("until", n.until))
+	s.emit(Event{Kind: EventLapsed, At: n.at, Reason: "deadline passed without renewal"})
 }
 
 func (s *server) exited(n note) {

@@ -53,6 +53,9 @@ func syncControls() []deliberate {
 		{bug: BugQuorumByConfig, check: lost, kinds: append([]string{"change mode", "change mode"}, cuts...), tune: quorum(election.SyncQuorum, 1, 4)},
 		{bug: BugForgetPromise, from: 10, check: []string{PromiseKept, ExpiryRelease, OneWriter, TimeFence}, kinds: []string{"cut from store", "cut from store", "kill agent and fencer", "kill everything"}, tune: failsafe},
 		{bug: BugEarlierLife, from: 182, check: []string{ExpiryRelease, OneWriter, OneHistory, NothingLost, QuorumCross}, kinds: []string{"switchover, kill agent"}, tune: then(lateAnswers, func(c *Config) { c.Sync.Mode, c.Failsafe, c.FaultEvery = election.SyncOff, false, 10*time.Second })},
+		{bug: BugPromoteTwice, from: 13, check: []string{OneHistory}, kinds: []string{"kill postmaster", "kill everything", "change mode", "isolate", "switchover"}, tune: then(quorum(election.SyncQuorum, 1, 3), often)},
+		{bug: BugSetGivenUp, from: 21, check: []string{ExpiryRelease, OneWriter, PromiseKept, TimeFence}, kinds: []string{"cut from store", "cut from store one way", "change failsafe", "change failsafe"}, tune: failsafe},
+		{bug: BugSetUnderWay, drawn: true, from: 1001997, check: []string{ExpiryRelease, OneWriter, PromiseKept, TimeFence}, tune: func(c *Config) { c.Failsafe, c.Unhealed = true, true }},
 		{bug: BugLateRed, check: []string{OneHealthy}, kinds: cuts, tune: quorum(election.SyncQuorum, 1, 3)},
 	}
 }

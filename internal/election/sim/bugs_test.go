@@ -16,6 +16,8 @@ type deliberate struct {
 	// kinds are the faults that happen, besides those that the seed draws.
 	kinds []string
 	tune  func(*Config)
+	// drawn: the world is the one that the seed draws, but for the tuning.
+	drawn bool
 	// from is the first seed tried: where it was last caught, to save time.
 	from uint64
 }
@@ -50,6 +52,9 @@ func controls() []deliberate {
 		{bug: BugShortVacancy, from: 31, check: []string{ExpiryRelease, OneWriter}, kinds: []string{"delete leader", "delete leader", "change ttl", "change ttl", "cut from store", "cut from store", "kill agent"}, tune: func(c *Config) { c.TTL, c.FaultEvery = 20*time.Second, 2*time.Second }},
 		{bug: BugFreshWithoutTerm, check: []string{TimeFence}, kinds: []string{"store leader", "store leader", "power off"}},
 		{bug: BugBootstrapUnknown, check: []string{Lively}, tune: func(c *Config) { c.Loss, c.Early = 0.1, true }},
+		{bug: BugKeepClaim, from: 258, check: []string{Lively}, kinds: []string{"hang loop", "cut from store", "slow network"}, tune: func(c *Config) {
+			c.Early, c.SlowAgent, c.FaultEvery, c.TTL = true, 0.5, time.Second, 3*time.Second
+		}},
 		{bug: BugStaleServer, from: 0, check: []string{DownIsDown, ExpiryRelease, OneWriter, NothingLost}, kinds: []string{"kill postmaster, freeze fencer"}, tune: func(c *Config) {
 			c.TTL, c.FaultEvery, c.StartFails, c.KeepFencer = 15*time.Second, 8*time.Second, 0, true
 		}},
@@ -66,6 +71,10 @@ func lateAnswers(c *Config) {
 func (c deliberate) config(seed uint64) Config {
 	cfg := Random(seed)
 	cfg.Bug = c.bug
+	if c.drawn {
+		c.tune(&cfg)
+		return cfg
+	}
 	cfg.FaultEvery, cfg.FaultTime = 4*time.Second, 90*time.Second
 	cfg.Sync.Mode, cfg.Failsafe = election.SyncOff, false
 	if c.kinds != nil {

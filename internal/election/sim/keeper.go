@@ -128,7 +128,7 @@ func (a *agent) keepRound(t *task) time.Duration {
 		}
 		return every
 	}
-	if claim && a.now() >= own.DemoteAt(a.margin()) && a.job.view.Kind != election.JobBootstrap {
+	if claim && a.now() >= own.DemoteAt(a.margin()) && a.job.view.Kind != election.JobBootstrap && !a.w.bug(BugKeepClaim) {
 		a.drop(t) // nobody came to use it
 		return 10 * time.Millisecond
 	}

@@ -32,7 +32,7 @@ func controls() []deliberate {
 		{bug: BugAdoptByValue, check: []string{TimeFence, ArmedFirst, OneWriter, ExpiryRelease}, kinds: []string{"kill agent", "power off"}},
 		{bug: BugAcquireOnDelete, check: []string{ExpiryRelease, OneWriter}, kinds: []string{"delete leader", "isolate", "cut from store"}},
 		{bug: BugPromoteUnarmed, check: []string{ArmedFirst}, kinds: []string{"isolate", "power off", "kill everything"}},
-		{bug: BugPromoteAfterT, check: []string{TimeFence, ArmedFirst, OneWriter, ExpiryRelease}, from: 9, kinds: []string{"kill postmaster, freeze fencer", "freeze agent"}, tune: func(c *Config) {
+		{bug: BugPromoteAfterT, check: []string{TimeFence, ArmedFirst, OneWriter, ExpiryRelease}, from: 96, kinds: []string{"kill postmaster, freeze fencer", "freeze agent"}, tune: func(c *Config) {
 			c.KeepFencer, c.TTL, c.PrePromote, c.FaultEvery, c.UseRewind = true, 3*time.Second, 20*time.Second, 1500*time.Millisecond, true
 		}},
 		{bug: BugForgetBeforeDown, check: []string{ArmedFirst}, kinds: []string{"cut from store", "store down"}},
@@ -40,7 +40,7 @@ func controls() []deliberate {
 		{bug: BugDownAtExit, check: []string{DownIsDown}, kinds: []string{"kill postmaster"}},
 		{bug: BugHandOverEarly, check: []string{ExpiryRelease, NothingLost, OneWriter}, kinds: []string{"switchover", "switchover"}},
 		{bug: BugUnknownIsFailure, from: 104, check: []string{ExpiryRelease, OneWriter, OneHistory, NothingLost}, kinds: []string{"switchover", "switchover", "slow network", "cut from store one way"}, tune: func(c *Config) { c.Loss = 0.1 }},
-		{bug: BugReadOutcome, from: 59, check: []string{ExpiryRelease, OneWriter, OneHistory, NothingLost}, kinds: []string{"switchover", "restart"}, tune: lateAnswers},
+		{bug: BugReadOutcome, from: 148, check: []string{ExpiryRelease, OneWriter, OneHistory, NothingLost}, kinds: []string{"switchover", "restart"}, tune: lateAnswers},
 		{bug: BugSameTimelineNumber, from: 45, check: []string{OneHistory}, kinds: []string{"isolate", "power off", "kill everything"}},
 		{bug: BugCloneOnGuess, check: []string{NoGuess}, kinds: []string{"power off", "kill postmaster", "isolate"}},
 		{bug: BugIgnoreOthers, check: []string{LagBound, NothingLost}, kinds: []string{"isolate", "mute replication", "power off"}},

@@ -355,5 +355,20 @@ func unsupported(c *config.Config) []string {
 	if c.Watchdog.Mode == config.WatchdogRequired {
 		out = append(out, "watchdog.mode: required: the fencer does what a watchdog would; no device is used")
 	}
+	if c.Tags.NoStream() {
+		out = append(out, "tags.nostream: this member streams like any other")
+	}
+	return out
+}
+
+// unsupportedDynamic is the same for the dynamic configuration.
+func unsupportedDynamic(d config.Dynamic) []string {
+	var out []string
+	for _, s := range d.Slots {
+		out = append(out, "slots: "+s.Name+": permanent slots are not made")
+	}
+	if d.StandbyCluster != nil {
+		out = append(out, "standby_cluster: no member leads one")
+	}
 	return out
 }

@@ -148,6 +148,9 @@ func (f *facts) takeDynamic(s dcs.Snapshot, log *zap.Logger) bool {
 	for _, w := range warnings {
 		log.Warn("dynamic configuration", zap.String("warning", w.String()))
 	}
+	for _, s := range unsupportedDynamic(d) {
+		log.Warn("setting that this version does not honour", zap.String("setting", s))
+	}
 	if f.dynamic.Pause && !d.Pause {
 		f.resumedAt = Now()
 	}

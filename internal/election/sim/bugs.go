@@ -116,7 +116,7 @@ const (
 	// BugSetGivenUp: the failsafe set changes although the title rests on the promises of its members, and a
 	// round counts by the set that was asked, whatever stands at its end.
 	BugSetGivenUp
-	// BugSetUnderWay: a failsafe set is written while promises are asked for, or on a decision from before that.
+	// BugSetUnderWay: a failsafe set is written while promises are asked for, or while the title rests on them.
 	BugSetUnderWay
 	// BugKeepClaim: a bootstrap claim that nobody came to use is held for ever.
 	BugKeepClaim
@@ -154,9 +154,7 @@ func (w *World) bend(v *election.View) {
 		if r := &v.Store.Cluster.Reign; v.Own.Held() && r.Holder == v.Self.Name && r.ModRevision == v.Own.Revision {
 			r.NextTimeline = max(r.NextTimeline, v.Local.Timeline+1)
 		}
-	case BugSetUnderWay:
-		v.Failsafe.Asking = false
-	case BugSetGivenUp:
+	case BugSetGivenUp, BugSetUnderWay:
 		v.Failsafe.Asking = false
 		v.Own.Sent = max(v.Own.Sent, v.Own.Promised)
 	case BugIgnoreOthers:

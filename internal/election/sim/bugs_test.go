@@ -16,8 +16,6 @@ type deliberate struct {
 	// kinds are the faults that happen, besides those that the seed draws.
 	kinds []string
 	tune  func(*Config)
-	// drawn: the world is the one that the seed draws, but for the tuning.
-	drawn bool
 	// from is the first seed tried: where it was last caught, to save time.
 	from uint64
 }
@@ -58,7 +56,7 @@ func controls() []deliberate {
 		{bug: BugStaleServer, from: 0, check: []string{DownIsDown, ExpiryRelease, OneWriter, NothingLost}, kinds: []string{"kill postmaster, freeze fencer"}, tune: func(c *Config) {
 			c.TTL, c.FaultEvery, c.StartFails, c.KeepFencer = 15*time.Second, 8*time.Second, 0, true
 		}},
-		{bug: BugTwinTimelines, from: 364, check: []string{OneHistory}, kinds: []string{"isolate", "power off", "kill everything"}},
+		{bug: BugTwinTimelines, from: 550, check: []string{OneHistory}, kinds: []string{"isolate", "power off", "kill everything"}},
 	}
 }
 
@@ -71,10 +69,6 @@ func lateAnswers(c *Config) {
 func (c deliberate) config(seed uint64) Config {
 	cfg := Random(seed)
 	cfg.Bug = c.bug
-	if c.drawn {
-		c.tune(&cfg)
-		return cfg
-	}
 	cfg.FaultEvery, cfg.FaultTime = 4*time.Second, 90*time.Second
 	cfg.Sync.Mode, cfg.Failsafe = election.SyncOff, false
 	if c.kinds != nil {

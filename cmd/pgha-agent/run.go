@@ -189,7 +189,7 @@ func serve(ctx context.Context, c *config.Config, who owner, path string, f flag
 			switch {
 			case s == syscall.SIGHUP:
 				parts.reload(c, path, log)
-			case s == syscall.SIGUSR1, s == syscall.SIGTERM && (f.onStop == keepServer || parts.agent.State().Pause), stopping:
+			case s == syscall.SIGUSR1, s == syscall.SIGTERM && (f.onStop == keepServer || parts.agent.Paused()), stopping:
 				// The server, the fencer and the key stay; the next agent takes them up. SIGUSR1 is
 				// for a service manager that can name another signal for a restart than for a stop.
 				notify(log, daemon.SdNotifyStopping)

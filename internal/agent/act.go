@@ -402,8 +402,8 @@ func (a *Agent) applyConfig(ctx context.Context, v election.View) error {
 	return nil
 }
 
-// tendFencer makes the fencer's policy towards an unarmed writable server that of the pause mode,
-// whatever else is going on: left at "observe" after a pause, a fence would be missing.
+// tendFencer makes the fencer's policy towards a writable server that is not armed, or not any more, that of the
+// pause mode, whatever else is going on: left at "observe" after a pause, a fence would be missing.
 func (a *Agent) tendFencer(ctx context.Context, v election.View) {
 	st, alive := a.guard.snapshot()
 	want := fencer.PolicyKill

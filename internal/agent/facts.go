@@ -33,6 +33,7 @@ type facts struct {
 	syncWrite  election.SyncWrite
 	syncSent   []election.SyncState // what syncWrite may make of the key, a state for each try
 	failoverAt election.Instant
+	resumedAt  election.Instant // when a pause was seen to end
 	storeErr   string
 
 	// local server
@@ -113,7 +114,7 @@ func (a *Agent) view() election.View {
 			Store: election.Store{
 				Seen: f.seen, SeenAt: f.seenAt, FreshAt: f.freshAt,
 				Cluster: f.cluster, Vacancy: f.vacancy, StatusAt: f.statusAt, FailoverAt: f.failoverAt,
-				SyncWrite: f.syncWrite,
+				ResumedAt: f.resumedAt, SyncWrite: f.syncWrite,
 			},
 		}
 		v.Local.ConfigRev = f.appliedConfig

@@ -69,7 +69,7 @@ func (g *fencerConn) view() election.Fencer {
 	}
 	return election.Fencer{
 		Alive: g.client != nil, Armed: g.state.Armed, Epoch: g.state.Token.Epoch,
-		Until: g.state.Token.Until, AckAt: g.ackAt, Lacks: lacks,
+		Until: g.state.Token.Until, Revision: g.state.Token.LeaderRevision, AckAt: g.ackAt, Lacks: lacks,
 	}
 }
 
@@ -197,6 +197,9 @@ func (g *fencerConn) event(ev fencer.Event) {
 		g.dying = true
 		g.state.FencedAt, g.state.Armed = ev.At, false
 		log.Error("the fencer silenced the server: its deadline passed")
+	case fencer.EventLapsed:
+		g.state.Armed = false
+		log.Warn("the fencer's deadline passed during the pause: the server runs on without a fence")
 	case fencer.EventKilled:
 		g.dying = true
 		log.Error("the fencer silenced a writable server without a title")
@@ -387,8 +390,24 @@ func (g *fencerConn) kill(ctx context.Context) error {
 	return g.with(ctx, func(ctx context.Context, c *fencer.Client) error { return c.Kill(ctx) })
 }
 
+// policy tells the fencer what becomes of a server without a token, and remembers it: what was told before
+// a pause must be told again after it.
 func (g *fencerConn) policy(ctx context.Context, p fencer.Policy) error {
-	return g.call(ctx, func(ctx context.Context, c *fencer.Client) error { return c.SetPolicy(ctx, p, 0) })
+	err := g.call(ctx, func(ctx context.Context, c *fencer.Client) error { return c.SetPolicy(ctx, p, 0) })
+	if err != nil {
+		return err
+	}
+	g.mu.Lock()
+	g.told++
+	g.state.Policy = p
+	g.mu.Unlock()
+	return nil
+}
+
+// spares says that the fencer, if there is one, has been told to let the server be.
+func (g *fencerConn) spares() bool {
+	st, alive := g.snapshot()
+	return !alive || st.Policy == fencer.PolicyObserve
 }
 
 // isDown says that no process of the server is left, by the fencer's word.

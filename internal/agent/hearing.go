@@ -94,7 +94,7 @@ func (a *Agent) proofDue(own election.Own, begun election.Instant) (due election
 	}
 	sets, silence := a.takeoverSets()
 	for _, set := range sets {
-		at := max(a.hearing.reached(set, own.Revision)+silence/2, begun+silence/paceOfSilence)
+		at := max(election.ProveAt(a.hearing.reached(set, own.Revision), silence), begun+silence/paceOfSilence)
 		if !ok || at < due {
 			due, ok = at, true
 		}

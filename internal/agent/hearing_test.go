@@ -42,6 +42,19 @@ func TestReachedLeavesTooFewForATakeover(t *testing.T) {
 	}
 }
 
+// Voters that ask in time must not make the leader prove its title, and those that fall silent must while
+// it is still shown as one.
+func TestAProofIsDueBetweenTheNextQuestionAndTheEndOfTheShow(t *testing.T) {
+	const silence, reached = 700 * time.Millisecond, 10 * time.Second
+	due := election.ProveAt(reached, silence)
+	if next := reached + 2*silence/paceOfSilence; due < next+silence/20 {
+		t.Errorf("due at %s, when all is well the next question may come at %s", due, next)
+	}
+	if until := election.ShownUntil(election.Own{}, reached, silence); due > until-silence/8 {
+		t.Errorf("due at %s, shown until %s", due, until)
+	}
+}
+
 func TestRaceAndPromiseExcludeEachOther(t *testing.T) {
 	none := func() election.Instant { return 0 }
 	promised := func() election.Instant { return Now() + time.Minute }

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -97,9 +98,11 @@ func (k *keeper) holdPaused(ctx context.Context) {
 	k.mu.Lock()
 	epoch, revision := k.armEpoch, k.own.Revision
 	k.mu.Unlock()
-	if epoch == 0 || !k.a.paused() || k.titleFresh() {
+	st, alive := k.a.guard.snapshot()
+	if epoch == 0 || !k.a.paused() || k.titleFresh() || alive && !st.Armed {
 		return
 	}
+	revision = cmp.Or(revision, st.Token.LeaderRevision) // what it was last armed for stays known
 	if err := k.a.guard.renew(ctx, epoch, revision, Now()+k.a.ttl()); err != nil {
 		k.a.log.Warn("paused: fencer not held back", zap.Error(err))
 	}
@@ -149,9 +152,15 @@ func (k *keeper) settle(ctx context.Context) {
 	if !st.Armed && !left || tok.LeaderRevision == 0 || tok.Lease == 0 {
 		return
 	}
-	for Now() < tok.Until && ctx.Err() == nil {
+	until := tok.Until
+	if left {
+		// The deadline has no meaning during a pause: as long as the store has the key on its lease, the title
+		// is there, whatever T was.
+		until = max(until, Now()+k.a.ttl())
+	}
+	for Now() < until && ctx.Err() == nil {
 		sent := Now()
-		cctx, cancel := context.WithTimeout(ctx, min(time.Second, tok.Until-sent))
+		cctx, cancel := context.WithTimeout(ctx, min(time.Second, until-sent))
 		ttl, ok, err := k.prove(cctx, election.LeaseID(tok.Lease), tok.LeaderRevision)
 		cancel()
 		if err != nil {
@@ -352,11 +361,31 @@ func (k *keeper) extend(ctx context.Context, own election.Own) bool {
 	}
 	rctx, cancel := context.WithTimeout(ctx, max(own.TTL/6, fencerPatience))
 	defer cancel()
+	if st, alive := k.a.guard.snapshot(); alive && !st.Armed && k.a.paused() {
+		return k.armLapsed(rctx, own)
+	}
 	if err := k.a.guard.renew(rctx, epoch, own.Revision, own.FenceAt(m)); err != nil {
 		k.a.log.Error("fencer did not take the new deadline", zap.Error(err))
 		k.a.guard.unresponsive(err)
 		return false
 	}
+	k.prolong(own)
+	return true
+}
+
+// armLapsed arms the fencer anew whose deadline passed during a pause, while the title outlived it: its
+// proof is of a moment ago. Callers hold arming.
+func (k *keeper) armLapsed(ctx context.Context, own election.Own) bool {
+	epoch, err := k.a.guard.arm(ctx, fencer.Token{
+		Lease: int64(own.Lease), LeaderRevision: own.Revision, Until: own.FenceAt(k.margin()),
+	})
+	if err != nil {
+		k.a.log.Error("paused: fencer not armed again", zap.Error(err))
+		return false
+	}
+	k.mu.Lock()
+	k.armEpoch = epoch
+	k.mu.Unlock()
 	k.prolong(own)
 	return true
 }

@@ -25,7 +25,7 @@ func (a *Agent) publish() {
 		Version: PatroniVersion, PghaVersion: a.opt.Version, Incarnation: a.opt.Incarnation,
 		Fencer: a.fencerState(), Counters: a.counters.view(),
 	}
-	v := a.view()
+	v, spared := a.view(), a.guard.spares()
 	st.LeaderRevision, st.LostLeader = v.Own.Revision, election.LostLeader(v)
 	a.facts.with(func(f *facts) {
 		st.Name, st.Scope = f.cfg.Name, f.cfg.Scope
@@ -44,7 +44,7 @@ func (a *Agent) publish() {
 		st.View = f.viewState()
 		st.Sync = f.syncState(v)
 		st.FailsafeUntil = f.failsafeUntil(v)
-		st.Pause = f.dynamic.Pause
+		st.Pause = f.dynamic.Pause && spared // said only once it is so
 		st.WatchdogFailed = f.cannotLead != ""
 		st.PendingRestart, st.PendingRestartReason = pendingReasons(f.obs)
 		st.TTL = f.dynamic.TTL
@@ -358,6 +358,21 @@ func unsupported(c *config.Config) []string {
 	}
 	if c.Watchdog.Mode == config.WatchdogRequired {
 		out = append(out, "watchdog.mode: required: the fencer does what a watchdog would; no device is used")
+	}
+	if c.Tags.NoStream() {
+		out = append(out, "tags.nostream: this member streams like any other")
+	}
+	return out
+}
+
+// unsupportedDynamic is the same for the dynamic configuration.
+func unsupportedDynamic(d config.Dynamic) []string {
+	var out []string
+	for _, s := range d.Slots {
+		out = append(out, "slots: "+s.Name+": permanent slots are not made")
+	}
+	if d.StandbyCluster != nil {
+		out = append(out, "standby_cluster: no member leads one")
 	}
 	return out
 }

@@ -148,6 +148,12 @@ func (f *facts) takeDynamic(s dcs.Snapshot, log *zap.Logger) bool {
 	for _, w := range warnings {
 		log.Warn("dynamic configuration", zap.String("warning", w.String()))
 	}
+	for _, s := range unsupportedDynamic(d) {
+		log.Warn("setting that this version does not honour", zap.String("setting", s))
+	}
+	if f.dynamic.Pause && !d.Pause {
+		f.resumedAt = Now()
+	}
 	f.configure(f.cfg, d)
 	f.rawConfig = kv.Value
 	return true
@@ -207,6 +213,9 @@ func (a *Agent) name() string {
 	a.facts.with(func(f *facts) { n = f.cfg.Name })
 	return n
 }
+
+// Paused says that the cluster is paused as far as this agent knows.
+func (a *Agent) Paused() bool { return a.paused() }
 
 func (a *Agent) paused() bool {
 	var p bool

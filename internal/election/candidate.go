@@ -136,7 +136,7 @@ func vacancyWhy(v *View) string {
 		return "the leader key has not been seen gone yet"
 	case gap.Replaced && v.Now-gap.Since < v.vacancyWait():
 		return "the consensus store was replaced, so that only time can tell that the former leader is silent"
-	case released(c, gap):
+	case released(c, gap), ownServerLed(v):
 		return ""
 	case gap.Lease != 0 && gap.LeaseGone == Yes:
 		return ""
@@ -147,6 +147,24 @@ func vacancyWhy(v *View) string {
 		return ""
 	}
 	return "the former leader's lease may still be running"
+}
+
+// ownServerLed says that the last holder of the key was this very server, which is still the primary: its
+// fencer was armed for the last reign there was, so that no other may be waited for (a paused server
+// whose agent was away while the key ran out). The name would prove nothing.
+func ownServerLed(v *View) bool {
+	r, gap := v.Store.Cluster.Reign, v.Store.Vacancy
+	return r.ModRevision != 0 && v.Fencer.Revision == r.ModRevision && r.Holder == v.Self.Name && !gap.Replaced &&
+		(gap.Revision == 0 || gap.Revision == r.ModRevision) && v.Local.Server == ServerRunning && v.Local.Role == RolePrimary &&
+		onlyPghaSoFar(v)
+}
+
+// holderAwaited says that the key ran out during a pause that ended a moment ago: nothing is known to be
+// wrong with its holder, whose agent may just be on its way back, and no haste was asked for.
+func holderAwaited(v *View) bool {
+	c, gap, since := &v.Store.Cluster, v.Store.Vacancy, v.Store.ResumedAt
+	return since != 0 && v.Now-since < v.Policy.TTL && !c.Leader.Present && gap.Since != 0 && gap.Since <= since && !gap.Replaced &&
+		c.Reign.Holder != "" && c.Reign.Holder != v.Self.Name && c.Failover.IsZero() && !released(c, gap)
 }
 
 // vacancyWait is how long time alone takes to prove a vacancy: by the time to live that the last

@@ -48,6 +48,12 @@ func safeTitle(v View) bool {
 	return o.Revision != 0 && !newer && left > 2*MarginFloor(o.TTL) && left > 2*v.Policy.Margin
 }
 
+// armedForTheLastReign: whoever wrote last wrote here.
+func armedForTheLastReign(v View) bool {
+	r := v.Store.Cluster.Reign
+	return r.ModRevision != 0 && v.Fencer.Revision == r.ModRevision && r.Holder == v.Self.Name && v.Local.Role == RolePrimary && !v.Store.Vacancy.Replaced
+}
+
 func makesWritable(v View, a Action) bool {
 	switch a.(type) {
 	case Promote, StartPrimary, HandOver:
@@ -89,7 +95,7 @@ func fault(v View, a Action) string {
 			return "the key is taken without a lease or while it is there"
 		}
 		if v.Store.Vacancy.LeaseGone != Yes && c.Release == (Release{}) && v.Now-v.Store.Vacancy.Since < v.Policy.TTL &&
-			(c.Reign.Epoch != 0 || c.Status.ModRevision != 0) && !safeTitle(v) {
+			(c.Reign.Epoch != 0 || c.Status.ModRevision != 0) && !safeTitle(v) && !armedForTheLastReign(v) {
 			return "the key is taken from a holder that may still write"
 		}
 	case Demote:

@@ -183,6 +183,9 @@ func acquireViolation(v *View) string {
 		return ""
 	case gap.Lease != 0 && gap.LeaseGone == Yes:
 		return ""
+	case v.Fencer.Revision != 0 && v.Fencer.Revision == v.Store.Cluster.Reign.ModRevision && v.Store.Cluster.Reign.Holder == v.Self.Name &&
+		(gap.Revision == 0 || gap.Revision == v.Fencer.Revision) && v.Local.Role == RolePrimary:
+		return "" // the former holder is this server
 	case v.Store.Cluster.Reign.Epoch == 0 && v.Store.Cluster.Status.ModRevision == 0 && gap.Revision == 0:
 		return ""
 	}

@@ -70,6 +70,9 @@ func TestGuardRefuses(t *testing.T) {
 			v.Store.Cluster.Release = Release{LeaderRevision: leaderRev - 20, ModRevision: leaderRev - 10}
 		}, "still be running"},
 		{"taking a key on the word of another store", vacant, AcquireLeader{}, func(v *View) { v.Store.Vacancy.Replaced = true }, "another store"},
+		{"taking a key by which the own fencer was armed, on the word of another store", pausedAway, AcquireLeader{}, func(v *View) { v.Store.Vacancy.Replaced = true }, "another store"},
+		{"taking the key of a later reign than the fencer was armed for", pausedAway, AcquireLeader{}, func(v *View) { v.Fencer.Revision-- }, "still be running"},
+		{"taking a key for a standby because the own fencer was armed", pausedAway, AcquireLeader{}, func(v *View) { v.Local.Role = RoleStandby }, "still be running"},
 		{"adopting a key of the own name that hangs on another lease (hole 8)", gifted, AdoptHandOver{Revision: 95}, func(v *View) {
 			v.Store.Cluster.Leader.Lease = 99
 		}, "own lease"},

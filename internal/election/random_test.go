@@ -40,7 +40,7 @@ func anyCluster(t *rapid.T) Cluster {
 			RunnerEver: chance(t, "runner ever", true, false), ModRevision: 5,
 		},
 		Status:   Status{Optime: chance(t, "optime", LSN(0), 100, 200), ModRevision: rev("status")},
-		Reign:    Reign{Epoch: chance(t, "epoch", uint64(0), 1, 4), Holder: chance(t, "holder", "", "a", "c"), NextTimeline: chance(t, "next", Timeline(0), 2, 9), ModRevision: rev("reign")},
+		Reign:    Reign{Epoch: chance(t, "epoch", uint64(0), 1, 4), Holder: chance(t, "holder", "", "a", "b", "c"), NextTimeline: chance(t, "next", Timeline(0), 2, 9), ModRevision: rev("reign")},
 		Release:  Release{LeaderRevision: rev("released"), ModRevision: rev("release")},
 		Failover: FailoverRequest{Leader: chance(t, "of", "", "", "a", "b"), Candidate: chance(t, "to", "", "", "a", "b", "c", "x"), ModRevision: rev("failover")},
 
@@ -137,7 +137,7 @@ func anyView(t *rapid.T) View {
 	}
 	v.Store = Store{
 		Seen: chance(t, "seen", true, true, true, true, false), FreshAt: anyInstant(t, "fresh"), Cluster: anyCluster(t),
-		FailoverAt: anyInstant(t, "failover at"), StatusAt: anyInstant(t, "status at"),
+		FailoverAt: anyInstant(t, "failover at"), ResumedAt: chance(t, "resumed", 0, 0, testNow-time.Second, testNow-2*testTTL), StatusAt: anyInstant(t, "status at"),
 	}
 	if !v.Store.Cluster.Leader.Present {
 		v.Store.Vacancy = Vacancy{
@@ -150,7 +150,7 @@ func anyView(t *rapid.T) View {
 	}
 	v.Lease = chance(t, "lease", leaseOf("b"), leaseOf("b"), 0)
 	v.Local = anyLocal(t)
-	v.Fencer = Fencer{Alive: chance(t, "fencer", true, true, true, false)}
+	v.Fencer = Fencer{Alive: chance(t, "fencer", true, true, true, false), Revision: chance(t, "armed for", 0, 0, int64(leaderRev))}
 	if chance(t, "job", false, false, false, true) {
 		v.Job = Job{
 			Kind:   chance(t, "job kind", JobBootstrap, JobClone, JobRewind, JobCompare, JobStart, JobPromote, JobDemote, JobStop, JobRestart, JobHandOver),

@@ -366,6 +366,9 @@ func pauseRows() []row {
 			name: "a leader's server that is starting is left alone", view: healthyLeader(), rule: "pause.leader_not_running",
 			with: pause(func(v *View) { v.Local.Server = ServerStarting }),
 		},
+		{
+			name: "a key that this very server led by is free at once", view: pausedAway(), rule: "pause.take_free_key", with: pause(nil), want: back(),
+		},
 		{name: "a paused leader leads", view: healthyLeader(), rule: "leader.steady", with: pause(nil)},
 		{name: "a paused standby follows", view: healthyStandby(), rule: "member.steady", with: pause(nil)},
 	}

@@ -260,6 +260,10 @@ func freezeRows() []row {
 		},
 		{name: "the key is gone for good: nobody needs to be asked", view: syncVoter(), rule: "freeze.freeze", trouble: true, with: gone, want: freeze},
 		{
+			name: "the key went during a pause that ended a moment ago: its holder may come back", view: syncVoter(), rule: "race.wait_resumed", wake: raceRetry,
+			with: func(v *View) { gone(v); v.Store.ResumedAt = testNow - time.Millisecond },
+		},
+		{
 			name: "the leader gave the key up: no silence is waited for", view: syncVoter(), rule: "freeze.freeze", trouble: true, want: freeze,
 			with: func(v *View) {
 				gone(v)

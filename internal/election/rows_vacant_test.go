@@ -10,6 +10,26 @@ func crown() []Action {
 	return []Action{AcquireLeader{Reign: Reign{Epoch: 2, Holder: "b", ParentTimeline: 1, NextTimeline: 2, LSN: 100, Lease: leaseOf("b")}}}
 }
 
+// back is what a does when it may lead again.
+func back() []Action {
+	return []Action{AcquireLeader{Reign: Reign{Epoch: 2, Holder: "a", ParentTimeline: 1, NextTimeline: 2, LSN: 100, Lease: leaseOf("a")}}}
+}
+
+// pausedAway is a, whose agent was away during a pause until its lease had run out, and whose server led on.
+func pausedAway() View {
+	v := healthyLeader()
+	v.Own, v.Store.Cluster.Leader = Own{}, Leader{}
+	v.Fencer = Fencer{Alive: true, Epoch: 1, Revision: leaderRev}
+	v.Store.Vacancy = Vacancy{Since: testNow - 100*time.Millisecond, Lease: 99}
+	v.Store.SeenAt = testNow - 100*time.Millisecond
+	return v
+}
+
+// fresh has the others asked a moment ago.
+func fresh(v *View) {
+	v.Probes.StartedAt, v.Probes.DoneAt = testNow-50*time.Millisecond, testNow-10*time.Millisecond
+}
+
 func bootstrapRows() []row {
 	running := func(runner string, ever bool) func(*View) {
 		return func(v *View) {
@@ -73,6 +93,12 @@ func vacantRows() []row {
 		}
 	}
 	demote := []Action{Demote{Why: "no title to the leader key"}}
+	silenced := func(name string, with func(*View)) row {
+		return row{name: name, view: pausedAway(), rule: "vacant.demote", trouble: true, want: demote, with: with}
+	}
+	resumed := func(name string, rule RuleID, with func(*View)) row {
+		return row{name: name, view: vacant(), rule: rule, want: crown(), with: func(v *View) { v.Store.ResumedAt = testNow - 100*time.Millisecond; with(v) }}
+	}
 	return []row{
 		{name: "a running primary takes a key that is provably free (row H-064)", view: vacant(), rule: "vacant.retake", with: primary(nil), want: crown()},
 		{
@@ -85,6 +111,37 @@ func vacantRows() []row {
 				v.Store.Cluster.History, v.Store.Cluster.HistorySeen = []TimelineRecord{{Timeline: 1}}, true
 			}),
 		},
+		{
+			name: "a primary whose agent was away takes the key by which it led last, whatever became of the lease", view: pausedAway(), rule: "vacant.retake", want: back(),
+		},
+		{
+			name: "an agent that has just started waits for a lease", view: pausedAway(), rule: "vacant.retake_soon", wake: vanishedRetry,
+			with: func(v *View) { v.Lease, v.Store.SeenAt = 0, testNow-999*time.Millisecond },
+		},
+		{
+			name: "an agent that lost its lease during a pause waits for another", view: pausedAway(), rule: "vacant.retake_soon", wake: vanishedRetry,
+			with: func(v *View) {
+				v.Lease, v.Store.SeenAt, v.Store.ResumedAt = 0, time.Second, testNow-999*time.Millisecond
+			},
+		},
+		silenced("an agent waits no longer than a second for a lease", func(v *View) { v.Lease, v.Store.SeenAt = 0, testNow-time.Second }),
+		silenced("the fencer was armed for an earlier reign", func(v *View) { v.Fencer.Revision-- }),
+		silenced("the name alone proves nothing", func(v *View) { v.Fencer.Revision = 0 }),
+		silenced("the key that went was another's", func(v *View) { v.Store.Vacancy.Revision = leaderRev + 1 }),
+		silenced("the store is another one", func(v *View) { v.Store.Vacancy.Replaced = true }),
+		silenced("a Patroni may have led since", func(v *View) { setMember(v, "b", func(m *Member) { m.PghaVersion = "" }) }),
+		{
+			name: "after a pause its holder may take a key again that ran out", view: vacant(), rule: "race.wait_resumed", says: "a, which led last", wake: raceRetry,
+			with: func(v *View) { v.Store.ResumedAt = testNow - 100*time.Millisecond },
+		},
+		resumed("it is waited for as long as the ttl", "race.acquire", func(v *View) { v.Store.ResumedAt = testNow - testTTL; v.Store.Vacancy.Since -= testTTL }),
+		resumed("a key that goes after the pause is another matter", "race.acquire", func(v *View) { v.Store.Vacancy.Since = testNow - 99*time.Millisecond; fresh(v) }),
+		resumed("a holder that released the key is not waited for", "race.acquire", func(v *View) {
+			v.Store.Cluster.Release = Release{LeaderRevision: leaderRev, ModRevision: leaderRev + 5}
+		}),
+		resumed("the candidate of a failover by hand does not wait", "race.acquire", func(v *View) {
+			v.Store.Cluster.Failover = FailoverRequest{Candidate: "b", ModRevision: 90}
+		}),
 		{
 			name: "a primary that does not answer is silenced", view: vacant(), rule: "vacant.demote", trouble: true, want: demote,
 			with: primary(func(v *View) { v.Local.Server = ServerSilent }),

@@ -188,7 +188,7 @@ func freezeRule() rule {
 // wantsFreeze says that this member has a vote, is free, and has lost the leader. One that may take the
 // vacant key without votes does that.
 func wantsFreeze(v *View) bool {
-	if !v.Store.Cluster.Leader.Present && ineligible(v) == "" && timeBarred(v) == "" {
+	if holderAwaited(v) || !v.Store.Cluster.Leader.Present && ineligible(v) == "" && timeBarred(v) == "" {
 		return false
 	}
 	return v.mayVote() && v.standby() && !v.frozen() && v.lost() && backOff(v) == 0

@@ -8,6 +8,9 @@ const (
 	probeFresh = time.Second
 	// raceRetry is when a candidate that stands back looks again.
 	raceRetry = 300 * time.Millisecond
+	// retakePatience is how long an agent that has just started, or has just heard of the end of a pause, waits
+	// before it silences a server that led last.
+	retakePatience = time.Second
 	// leaseAsk is how often the store is asked about the vanished key's lease.
 	leaseAsk = 100 * time.Millisecond
 )
@@ -25,6 +28,7 @@ func vacantRules() []rule {
 				return Plan{Reason: "this server is a primary and nobody leads", Actions: []Action{AcquireLeader{Reign: nextReign(v), Sync: acquireSync(v)}}}
 			},
 		},
+		retakeSoonRule(vacant),
 		{
 			id:  "vacant.demote",
 			doc: "A running primary without a title while it is not proven that nobody else leads: it is silenced.",
@@ -71,6 +75,20 @@ func vacantRules() []rule {
 	return append(all, raceRules(vacant)...)
 }
 
+func retakeSoonRule(vacant func(func(*View) bool) func(*View) bool) rule {
+	return rule{
+		id: "vacant.retake_soon",
+		doc: "A running primary without a title, in a cluster that nobody leads, and it was this very server that led last (its agent was away during a pause): " +
+			"for a second after its start, or after the end of that pause, the agent waits for what it needs to take the key.",
+		when: vacant(func(v *View) bool {
+			return ownServerLed(v) && v.Now-max(v.Store.SeenAt, v.Store.ResumedAt) < retakePatience && (v.Lease == 0 || v.Local.LSN == 0 || v.Local.Timeline == 0)
+		}),
+		then: func(*View) Plan {
+			return Plan{Reason: "this server is a primary and led last", Change: "a lease, and the own position", Wake: vanishedRetry}
+		},
+	}
+}
+
 // raceEntryRules hold back who must not race, or not yet.
 func raceEntryRules(vacant func(func(*View) bool) func(*View) bool) []rule {
 	return []rule{
@@ -83,6 +101,19 @@ func raceEntryRules(vacant func(func(*View) bool) func(*View) bool) []rule {
 					"another member, or a failover by hand that names this one")
 				p.Wake = time.Second
 				return p
+			},
+		},
+		{
+			id: "race.wait_resumed",
+			doc: "The key ran out during a pause, which has just ended: its holder's server may run on all the same, and gets as long as the time to live to take it again, " +
+				"unless an operator asks for another leader.",
+			when: vacant(holderAwaited),
+			then: func(v *View) Plan {
+				left := v.Store.ResumedAt + v.Policy.TTL - v.Now
+				return Plan{
+					Reason: "the pause has just ended: " + v.Store.Cluster.Reign.Holder + ", which led last, may take the key again",
+					Change: ago(left) + " of waiting", Wake: min(raceRetry, left),
+				}
 			},
 		},
 		{

@@ -42,6 +42,14 @@ func ShownUntil(own Own, reached Instant, silence time.Duration) Instant {
 	return max(own.Sent+silence*7/16, reached+silence*3/4)
 }
 
+// ProveAt is when a leader proves its ownership early, unless enough voters are heard of by then. A voter
+// asks every quarter of the silence and tells of its question before: just before it asks again, the last
+// known is half of the silence ago, though all is well. So the moment lies a little later than that. No
+// safety rests on it: what a leader may show ends at ShownUntil whether it proves or not, and its title at
+// its own lines. It decides only how long a proof may take before a leader with silent voters turns red: three
+// sixteenths of the silence.
+func ProveAt(reached Instant, silence time.Duration) Instant { return reached + silence*9/16 }
+
 // ShownFrom is when a leader that took over by votes may first show itself. If the key was vacant nobody
 // needed to be silent before, so the old leader may have been heard a moment ago.
 func ShownFrom(now Instant, silence time.Duration, vacant bool) Instant {

@@ -98,6 +98,8 @@ type Store struct {
 	Vacancy Vacancy
 	// FailoverAt is when this agent first saw the present failover request.
 	FailoverAt Instant
+	// ResumedAt is when this agent saw a pause end, zero if never.
+	ResumedAt Instant
 	// StatusAt is when this agent last wrote the status key, zero if never.
 	StatusAt  Instant
 	SyncWrite SyncWrite
@@ -310,6 +312,8 @@ type Fencer struct {
 	Armed bool
 	Epoch uint64
 	Until Instant
+	// Revision of the leader key that its token, armed or over, was last for; zero: none in this boot.
+	Revision int64
 	// AckAt is when it last acknowledged a renewal.
 	AckAt Instant
 	// PromiseUntil: this member has promised a primary without a store not to race before that

@@ -26,6 +26,7 @@ func (s *server) restore() {
 	if !found {
 		s.d.LostAt = Now()
 	}
+	s.sh.obey(d.Policy, d.PolicyUntil)
 	if d.Armed {
 		s.sh.arm(d.Token.Until, d.UntilRaw)
 		s.log.Info("token restored", slog.Uint64("epoch", d.Token.Epoch), slog.Duration("left", s.sh.remaining()))

@@ -163,9 +163,10 @@ func (c *Client) Promise(ctx context.Context, until time.Duration) error {
 	return c.do(ctx, request{Op: opPromise, Until: until})
 }
 
-// SetPolicy says what becomes of a writable server without a token. PolicyObserve lasts until the
-// given CLOCK_BOOTTIME, or for good if that is 0 (pause mode); it never touches the deadline of an
-// armed token. The policy outlives agent and fencer, not a reboot.
+// SetPolicy says what becomes of a writable server without a token, and of one whose deadline passes:
+// it is killed, or let be. PolicyObserve lasts until the given CLOCK_BOOTTIME, or for good if that is 0
+// (pause mode). A deadline that passes meanwhile ends the token (EventLapsed), and nothing else. The
+// policy outlives agent and fencer, not a reboot.
 func (c *Client) SetPolicy(ctx context.Context, p Policy, until time.Duration) error {
 	return c.do(ctx, request{Op: opPolicy, Policy: p, Until: until})
 }

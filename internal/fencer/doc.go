@@ -16,7 +16,8 @@
 //     one counts. T never moves backwards and never moves once it has passed.
 //   - A message of another arm epoch than the armed one changes nothing (ErrEpoch).
 //   - A writable server without a token is killed after a bounded time (safety review, hole 14),
-//     unless the operator's policy is to observe only.
+//     unless the operator's policy is to observe only (pause mode). A T that passes under that policy
+//     ends the token (Lapsed) and kills nothing.
 //   - The death of the fencer changes none of this before T: a second process shares T by memory
 //     and strikes if the first cannot; a new fencer restores the token from its state file.
 //

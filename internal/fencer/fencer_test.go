@@ -262,6 +262,72 @@ func TestServerWritableWithoutTokenIsKilled(t *testing.T) {
 	}
 }
 
+// A deadline that passes during a pause ends the right to write again, and nothing else: neither the fencer nor
+// its second strikes.
+func TestADeadlineThatPassesUnderTheObservingPolicyOnlyEndsTheToken(t *testing.T) {
+	b := newBench(t)
+	c, _ := b.connect()
+	b.waitForSecond(c)
+	must(t, c.SetPolicy(b.ctx(), PolicyObserve, 0))
+	pid, until := b.primary(c, 2, 500*time.Millisecond)
+	if lapsed := b.expect(c, EventLapsed); lapsed.At < until {
+		t.Errorf("over %s before the deadline", until-lapsed.At)
+	}
+	b.expect(c, EventObserved)
+	if st := b.state(c); st.Armed || st.FencedAt != 0 || !alive(pid) {
+		t.Fatalf("%+v", st)
+	}
+	wantErr(t, c.Renew(b.ctx(), 2, 1, Now()+time.Minute), ErrEpoch)
+	// Back in its title: the next deadline strikes again once the pause is over.
+	until = Now() + time.Second
+	must(t, c.Arm(b.ctx(), Token{Epoch: 3, LeaderRevision: 8, Until: until}))
+	must(t, c.SetPolicy(b.ctx(), PolicyKill, 0))
+	if fenced := b.expect(c, EventFenced); fenced.At < until {
+		t.Errorf("fenced %s before the deadline", until-fenced.At)
+	}
+	b.expect(c, EventDown)
+}
+
+// The second has nobody to ask when the fencer is gone, and the next fencer finds a deadline that has passed.
+func TestTheObservingPolicyOutlivesTheFencer(t *testing.T) {
+	b := newBench(t)
+	c, st := b.connect()
+	b.waitForSecond(c)
+	must(t, c.SetPolicy(b.ctx(), PolicyObserve, 0))
+	pid, until := b.primary(c, 2, 500*time.Millisecond)
+	signalPid(t, st.PID, syscall.SIGKILL)
+	b.expect(c, EventClosed)
+	b.wait("the deadline is long over", func() (bool, string) { return Now() > until+4*secondPatrol, "" })
+	if servers := len(b.serverProcesses()); !alive(pid) || len(b.processes()) == servers {
+		t.Fatal("the second struck, or left the server without an heir")
+	}
+	c, _ = b.connect()
+	b.wait("the next fencer ends the token", func() (bool, string) {
+		st = b.state(c)
+		return !st.Armed, fmt.Sprintf("%+v", st)
+	})
+	if st.FencedAt != 0 || !alive(pid) {
+		t.Fatalf("%+v", st)
+	}
+}
+
+// Whoever has to get a title first has the grace for it from the end of the pause on.
+func TestAfterThePauseTheGraceBegins(t *testing.T) {
+	b := newBench(t, "--unarmed-grace", "2s")
+	c, _ := b.connect()
+	must(t, c.SetPolicy(b.ctx(), PolicyObserve, 0))
+	pid, _ := b.primary(c, 2, 100*time.Millisecond)
+	seen := b.expect(c, EventObserved).At
+	b.wait("it was seen writable for longer than the grace", func() (bool, string) { return Now() > seen+2*time.Second, "" })
+	resumed := Now()
+	must(t, c.SetPolicy(b.ctx(), PolicyKill, 0))
+	killed := b.expect(c, EventKilled)
+	b.expect(c, EventDown)
+	if took := killed.At - resumed; alive(pid) || took < 2*time.Second {
+		t.Errorf("killed %s after the end of the pause", took)
+	}
+}
+
 func TestStaleControlFileDoesNotKillAStartingStandby(t *testing.T) {
 	b := newBench(t, "--unarmed-grace", "200ms")
 	c, _ := b.connect()

@@ -139,7 +139,7 @@ func (s *server) setToken(t Token) error {
 	if err != nil {
 		return err
 	}
-	if !renewal || later {
+	if (!renewal || later) && !s.sh.letsBe() {
 		if err := s.wire.until(t.Until, renewal); err != nil {
 			return err
 		}
@@ -248,7 +248,7 @@ func (s *server) renew(epoch uint64, revision int64, until time.Duration) error 
 	if err != nil {
 		return err
 	}
-	if later {
+	if later && !s.sh.letsBe() {
 		if err := s.wire.until(until, true); err != nil {
 			return err
 		}
@@ -325,9 +325,23 @@ func (s *server) setPolicy(p Policy, until time.Duration) error {
 	if p != PolicyKill && p != PolicyObserve {
 		return fmt.Errorf("policy %q is unknown", p)
 	}
+	s.wire.mu.Lock()
+	defer s.wire.mu.Unlock()
 	s.mu.Lock()
+	if s.srv != nil && s.d.Policy == PolicyObserve && p == PolicyKill {
+		s.srv.writableSince = 0 // the grace begins now
+	}
 	s.d.Policy, s.d.PolicyUntil = p, until
+	s.sh.obey(p, until)
+	armed, deadline := s.d.Armed, s.d.Token.Until
 	s.mu.Unlock()
+	switch {
+	case s.sh.letsBe():
+		s.wire.lift() // the kernel would not know of the policy if every process died
+	case armed:
+		// A deadline that has passed is the watcher's, and what fails shows in State.
+		_ = s.wire.until(deadline, false)
+	}
 	s.wakeGuard()
 	return s.save()
 }

@@ -234,8 +234,8 @@ func (l *lookout) relaunch() {
 // due says that T has passed and the fencer did not finish its work. A strike that the fencer began
 // and could not end is finished here.
 func (l *lookout) due(alone bool) bool {
-	if l.sh.state() == stateIdle {
-		return false
+	if l.sh.state() == stateIdle || l.sh.state() == stateArmed && l.sh.letsBe() {
+		return false // the latter is left to the fencer, this one or the next
 	}
 	if alone {
 		return l.sh.state() == stateStruck || l.sh.remaining() <= 0

@@ -30,6 +30,10 @@ type shared struct {
 	until    atomic.Int64  // T on CLOCK_BOOTTIME, ns
 	untilRaw atomic.Int64  // the same instant on CLOCK_MONOTONIC_RAW as of the last renewal
 
+	// letBeUntil is the CLOCK_BOOTTIME before which a deadline that passes lets the server be, ns; 0: there
+	// is no such time, letBeForGood: it has no end.
+	letBeUntil atomic.Int64
+
 	postmaster atomic.Int64 // pid, 0: none
 	dataDev    atomic.Uint64
 	dataIno    atomic.Uint64
@@ -44,6 +48,8 @@ type shared struct {
 	cgroupLen atomic.Int64
 	cgroup    [512]byte // path of the server's cgroup; written while no server runs
 }
+
+const letBeForGood = -1
 
 const (
 	spareFencer = iota
@@ -108,6 +114,29 @@ func (s *shared) disarm() {
 // generation, disarmed, or struck already.
 func (s *shared) strike(word uint64) bool {
 	return s.word.CompareAndSwap(word, word&^3|uint64(stateStruck))
+}
+
+// lapse ends the token of the generation in word without a strike. False: as for strike.
+func (s *shared) lapse(word uint64) bool {
+	return s.word.CompareAndSwap(word, word&^3|uint64(stateIdle))
+}
+
+// obey makes the policy known to both processes.
+func (s *shared) obey(p Policy, until time.Duration) {
+	switch {
+	case p != PolicyObserve:
+		s.letBeUntil.Store(0)
+	case until == 0:
+		s.letBeUntil.Store(letBeForGood)
+	default:
+		s.letBeUntil.Store(int64(until))
+	}
+}
+
+// spares says that a deadline that passes now lets the server be.
+func (s *shared) letsBe() bool {
+	until := s.letBeUntil.Load()
+	return until == letBeForGood || time.Duration(until) > Now()
 }
 
 // remaining is the time to T by whichever clock ran further.

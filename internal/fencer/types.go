@@ -72,7 +72,7 @@ type Options struct {
 // ListensAt is Options.Wire for a server with these listen_addresses.
 func ListensAt(addresses []string, port int) wire.Endpoint { return wire.NewEndpoint(addresses, port) }
 
-// Policy says what becomes of a writable server without a token.
+// Policy says what becomes of a writable server without a token, and of one whose deadline passes.
 type Policy string
 
 // Policies. The zero value counts as PolicyKill.
@@ -135,7 +135,7 @@ type State struct {
 	// Unlike StateLost it outlives the fencer that noticed, so that a second restart does not hide
 	// the loss. PromisedUntil reckons with it.
 	LostAt time.Duration `json:"lost_at,omitempty"`
-	// Policy towards a writable server without a token, and its end (0: none).
+	// Policy towards a writable server without a token, or whose deadline passes, and its end (0: none).
 	Policy      Policy        `json:"policy"`
 	PolicyUntil time.Duration `json:"policy_until"`
 	// PID of the fencer, SecondPID of its second (0: none).
@@ -219,6 +219,8 @@ const (
 	EventDown EventKind = "down"
 	// EventFenced: the deadline passed while armed, and the first blow has been struck.
 	EventFenced EventKind = "fenced"
+	// EventLapsed: the deadline passed while armed, and policy spares the server: nothing is armed now.
+	EventLapsed EventKind = "lapsed"
 	// EventKilled: a writable server without a token is being killed.
 	EventKilled EventKind = "killed"
 	// EventObserved: a writable server without a token was seen, and policy or grace spare it.

@@ -14,6 +14,7 @@ type noteKind uint8
 const (
 	noteExited noteKind = iota
 	noteFenced
+	noteLapsed
 	noteDown
 )
 
@@ -34,7 +35,7 @@ type note struct {
 	kind   noteKind
 	reason downReason
 	at     time.Duration
-	until  time.Duration // the deadline, of noteFenced
+	until  time.Duration // the deadline, of noteFenced and noteLapsed
 	server int           // pidfd that the note is about, -1: none was watched
 }
 
@@ -137,7 +138,7 @@ func (w *watcher) run() {
 
 // once is the loop's body: act on what is due, then wait.
 func (w *watcher) once(fds []unix.PollFd) {
-	if w.deadlinePassed() {
+	if w.deadlinePassed() && !w.lapse() {
 		w.down(reasonDeadline)
 		return
 	}
@@ -166,6 +167,21 @@ func (w *watcher) once(fds []unix.PollFd) {
 
 func (w *watcher) deadlinePassed() bool {
 	return w.sh.state() == stateArmed && w.sh.remaining() <= 0
+}
+
+// lapse ends a token whose deadline has passed while the policy is to let the server be (pause mode):
+// what is left is a writable server without a token, which is the guard's. It returns false if the
+// server is to be brought down.
+func (w *watcher) lapse() bool {
+	if !w.sh.letsBe() {
+		return false
+	}
+	until := time.Duration(w.sh.until.Load())
+	word := w.sh.word.Load()
+	if armState(word&3) == stateArmed && w.sh.remaining() <= 0 && w.sh.lapse(word) {
+		w.tell(note{kind: noteLapsed, at: Now(), until: until, server: -1})
+	}
+	return true
 }
 
 // setTimer arms the timer for T, or for shortly before it: the raw clock may run faster than the

@@ -63,7 +63,7 @@ func (w *wireFence) recall(s *server) {
 	}
 	w.asked.Store(!w.end.IsZero())
 	w.up.Store(true)
-	if !s.d.Armed && !s.stateLost {
+	if (!s.d.Armed || s.sh.letsBe()) && !s.stateLost {
 		w.lift()
 	}
 }

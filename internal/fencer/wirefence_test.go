@@ -205,6 +205,34 @@ func TestTheWireClosesWhenEveryProcessOfTheFencerIsKilled(t *testing.T) {
 	}
 }
 
+// TestTheKernelHasNoHandInAPause: the server of a paused cluster is let be, also when nobody is left who
+// could tell the kernel; after the pause the token that still counts has its fence again.
+func TestTheKernelHasNoHandInAPause(t *testing.T) {
+	b := newWired(t)
+	c, _ := b.connect()
+	b.arm(c, 1, time.Minute)
+	b.starts(c, true, 1)
+	b.want(c, WireUp)
+	must(t, c.SetPolicy(b.ctx(), PolicyObserve, 0))
+	if b.up() {
+		t.Fatal("fenced during a pause")
+	}
+	must(t, c.Renew(b.ctx(), 1, 12, Now()+2*time.Minute))
+	if b.up() {
+		t.Fatal("fenced by a renewal during a pause")
+	}
+	must(t, c.SetPolicy(b.ctx(), PolicyKill, 0))
+	if !b.up() || !b.open() {
+		t.Fatalf("after the pause: up %v, open %v", b.up(), b.open())
+	}
+	must(t, c.SetPolicy(b.ctx(), PolicyObserve, 0))
+	b.arm(c, 2, 300*time.Millisecond)
+	b.expect(c, EventLapsed)
+	if b.up() || !b.open() {
+		t.Fatalf("lapsed: up %v, open %v", b.up(), b.open())
+	}
+}
+
 // TestALaterFencerRenewsTheFence: the token lives on, and so does the fence.
 func TestALaterFencerRenewsTheFence(t *testing.T) {
 	b := newWired(t)

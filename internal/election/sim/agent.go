@@ -306,7 +306,8 @@ func (a *agent) view() *election.View {
 	v.Contact, v.Failsafe, v.Racing = a.contact, a.failsafeRound(own), a.race.open()
 	v.Fencer = election.Fencer{
 		Alive: a.guard.connected, Armed: a.guard.armed, Epoch: a.guard.tok.epoch, Until: a.guard.tok.until,
-		AckAt: a.guard.ackAt, PromiseUntil: a.promisedUntil(),
+		Revision: a.guard.tok.rev,
+		AckAt:    a.guard.ackAt, PromiseUntil: a.promisedUntil(),
 	}
 	v.Local.ConfigRev, v.Local.Freeze = a.config, a.freeze
 	if a.underway(settingSync) && !a.w.bug(BugOverlappingSet) {

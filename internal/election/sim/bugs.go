@@ -111,6 +111,15 @@ const (
 	BugWinnerBehind
 	// BugQuorumByConfig: the votes needed are computed from the configuration.
 	BugQuorumByConfig
+	// BugPromoteTwice: a server is promoted again in a reign in which it was promoted already.
+	BugPromoteTwice
+	// BugSetGivenUp: the failsafe set changes although the title rests on the promises of its members, and a
+	// round counts by the set that was asked, whatever stands at its end.
+	BugSetGivenUp
+	// BugSetUnderWay: a failsafe set is written while promises are asked for, or while the title rests on them.
+	BugSetUnderWay
+	// BugKeepClaim: a bootstrap claim that nobody came to use is held for ever.
+	BugKeepClaim
 	lastBug
 )
 
@@ -123,7 +132,8 @@ func (b Bug) String() string {
 		"short lease keeps T", "fresh without term", "bootstrap unknown", "stale server", "overtaken start", "twin timelines", "stale epoch", "stale source", "short vacancy",
 		"forget the freeze", "vote with the receive LSN", "keep the data's name", "unknown thaw", "unchecked votes", "SHOW is in force",
 		"promote alone", "overlapping set", "unknown sync write", "forget the promise", "earlier life", "late red", "publish early",
-		"loosen first", "replace at once", "winner behind", "quorum by configuration",
+		"loosen first", "replace at once", "winner behind", "quorum by configuration", "promote twice", "set given up",
+		"set under way", "keep the claim",
 	}
 	return names[b]
 }
@@ -140,6 +150,13 @@ func (w *World) bend(v *election.View) {
 				v.Store.Vacancy.Lease = 1
 			}
 		}
+	case BugPromoteTwice:
+		if r := &v.Store.Cluster.Reign; v.Own.Held() && r.Holder == v.Self.Name && r.ModRevision == v.Own.Revision {
+			r.NextTimeline = max(r.NextTimeline, v.Local.Timeline+1)
+		}
+	case BugSetGivenUp, BugSetUnderWay:
+		v.Failsafe.Asking = false
+		v.Own.Sent = max(v.Own.Sent, v.Own.Promised)
 	case BugIgnoreOthers:
 		v.Store.Cluster.Status.Optime = 0
 		for i := range v.Probes.Answers {

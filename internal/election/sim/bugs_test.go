@@ -30,7 +30,7 @@ func controls() []deliberate {
 		{bug: BugAdoptByValue, check: []string{TimeFence, ArmedFirst, OneWriter, ExpiryRelease}, kinds: []string{"kill agent", "power off"}},
 		{bug: BugAcquireOnDelete, check: []string{ExpiryRelease, OneWriter}, kinds: []string{"delete leader", "isolate", "cut from store"}},
 		{bug: BugPromoteUnarmed, check: []string{ArmedFirst}, kinds: []string{"isolate", "power off", "kill everything"}},
-		{bug: BugPromoteAfterT, check: []string{TimeFence, ArmedFirst, OneWriter, ExpiryRelease}, from: 9, kinds: []string{"kill postmaster, freeze fencer", "freeze agent"}, tune: func(c *Config) {
+		{bug: BugPromoteAfterT, check: []string{TimeFence, ArmedFirst, OneWriter, ExpiryRelease}, from: 96, kinds: []string{"kill postmaster, freeze fencer", "freeze agent"}, tune: func(c *Config) {
 			c.KeepFencer, c.TTL, c.PrePromote, c.FaultEvery, c.UseRewind = true, 3*time.Second, 20*time.Second, 1500*time.Millisecond, true
 		}},
 		{bug: BugForgetBeforeDown, check: []string{ArmedFirst}, kinds: []string{"cut from store", "store down"}},
@@ -38,7 +38,7 @@ func controls() []deliberate {
 		{bug: BugDownAtExit, check: []string{DownIsDown}, kinds: []string{"kill postmaster"}},
 		{bug: BugHandOverEarly, check: []string{ExpiryRelease, NothingLost, OneWriter}, kinds: []string{"switchover", "switchover"}},
 		{bug: BugUnknownIsFailure, from: 104, check: []string{ExpiryRelease, OneWriter, OneHistory, NothingLost}, kinds: []string{"switchover", "switchover", "slow network", "cut from store one way"}, tune: func(c *Config) { c.Loss = 0.1 }},
-		{bug: BugReadOutcome, from: 59, check: []string{ExpiryRelease, OneWriter, OneHistory, NothingLost}, kinds: []string{"switchover", "restart"}, tune: lateAnswers},
+		{bug: BugReadOutcome, from: 148, check: []string{ExpiryRelease, OneWriter, OneHistory, NothingLost}, kinds: []string{"switchover", "restart"}, tune: lateAnswers},
 		{bug: BugSameTimelineNumber, from: 45, check: []string{OneHistory}, kinds: []string{"isolate", "power off", "kill everything"}},
 		{bug: BugCloneOnGuess, check: []string{NoGuess}, kinds: []string{"power off", "kill postmaster", "isolate"}},
 		{bug: BugIgnoreOthers, check: []string{LagBound, NothingLost}, kinds: []string{"isolate", "mute replication", "power off"}},
@@ -50,10 +50,13 @@ func controls() []deliberate {
 		{bug: BugShortVacancy, from: 31, check: []string{ExpiryRelease, OneWriter}, kinds: []string{"delete leader", "delete leader", "change ttl", "change ttl", "cut from store", "cut from store", "kill agent"}, tune: func(c *Config) { c.TTL, c.FaultEvery = 20*time.Second, 2*time.Second }},
 		{bug: BugFreshWithoutTerm, check: []string{TimeFence}, kinds: []string{"store leader", "store leader", "power off"}},
 		{bug: BugBootstrapUnknown, check: []string{Lively}, tune: func(c *Config) { c.Loss, c.Early = 0.1, true }},
+		{bug: BugKeepClaim, from: 258, check: []string{Lively}, kinds: []string{"hang loop", "cut from store", "slow network"}, tune: func(c *Config) {
+			c.Early, c.SlowAgent, c.FaultEvery, c.TTL = true, 0.5, time.Second, 3*time.Second
+		}},
 		{bug: BugStaleServer, from: 0, check: []string{DownIsDown, ExpiryRelease, OneWriter, NothingLost}, kinds: []string{"kill postmaster, freeze fencer"}, tune: func(c *Config) {
 			c.TTL, c.FaultEvery, c.StartFails, c.KeepFencer = 15*time.Second, 8*time.Second, 0, true
 		}},
-		{bug: BugTwinTimelines, from: 364, check: []string{OneHistory}, kinds: []string{"isolate", "power off", "kill everything"}},
+		{bug: BugTwinTimelines, from: 550, check: []string{OneHistory}, kinds: []string{"isolate", "power off", "kill everything"}},
 	}
 }
 

@@ -30,7 +30,7 @@ func (a *agent) rest(t *task, begun, next election.Instant) {
 		due := next
 		own := a.own
 		if heard, ok := a.heardAt(own); ok && own.Held() && !a.claim {
-			due = min(due, max(heard+a.set.Silence/2, begun+a.set.Silence/4))
+			due = min(due, max(election.ProveAt(heard, a.set.Silence), begun+a.set.Silence/4))
 		}
 		left := due - a.now()
 		if left <= 0 && due < next {
@@ -128,7 +128,7 @@ func (a *agent) keepRound(t *task) time.Duration {
 		}
 		return every
 	}
-	if claim && a.now() >= own.DemoteAt(a.margin()) && a.job.view.Kind != election.JobBootstrap {
+	if claim && a.now() >= own.DemoteAt(a.margin()) && a.job.view.Kind != election.JobBootstrap && !a.w.bug(BugKeepClaim) {
 		a.drop(t) // nobody came to use it
 		return 10 * time.Millisecond
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -46,6 +47,8 @@ type fencerConn struct {
 	// told counts what changed the state here: an answer about the state that was overtaken by an
 	// event, or by a call of our own, is old news.
 	told uint64
+	// reloadOwed: the last reload did not reach the server, as far as is known.
+	reloadOwed atomic.Bool
 	// first is closed when the fencer has been reached once.
 	first chan struct{}
 	once  sync.Once
@@ -367,8 +370,15 @@ func (g *fencerConn) stop(ctx context.Context, mode fencer.StopMode) error {
 	return g.call(ctx, func(ctx context.Context, c *fencer.Client) error { return c.Stop(ctx, mode) })
 }
 
+// reload has the server read its files again. One that failed is owed: what was written before it would
+// otherwise seem to be in force, and never be asked for again.
 func (g *fencerConn) reload(ctx context.Context) error {
-	return g.call(ctx, func(ctx context.Context, c *fencer.Client) error { return c.Signal(ctx, syscall.SIGHUP) })
+	g.reloadOwed.Store(true)
+	err := g.call(ctx, func(ctx context.Context, c *fencer.Client) error { return c.Signal(ctx, syscall.SIGHUP) })
+	if err == nil || errors.Is(err, fencer.ErrNotRunning) { // a server that starts reads them anyway
+		g.reloadOwed.Store(false)
+	}
+	return err
 }
 
 // promise records durably that this member does not race before until. Only its return without error

@@ -31,3 +31,11 @@ func TestTheDeadlineThatIsRememberedIsTheFencersOwn(t *testing.T) {
 		}
 	}
 }
+
+// What was written to the server's files and not read by it would seem to be in force.
+func TestAReloadThatFailedIsOwed(t *testing.T) {
+	g := &fencerConn{}
+	if err := g.reload(t.Context()); err == nil || !g.reloadOwed.Load() {
+		t.Errorf("without a fencer: %v, owed %t", err, g.reloadOwed.Load())
+	}
+}

@@ -27,12 +27,14 @@ const (
 
 // agent is one life of an agent process: the observe, decide, act loop round the real core.
 type agent struct {
-	changing bool // the lease is being exchanged for one with another ttl
-	w        *World
-	n        *node
-	p        proc
-	store    storeClient
-	inc      string
+	// reloadOwed: the last reload did not reach the server, as far as is known.
+	reloadOwed bool
+	changing   bool // the lease is being exchanged for one with another ttl
+	w          *World
+	n          *node
+	p          proc
+	store      storeClient
+	inc        string
 
 	// what is known of the store
 	seen                        bool
@@ -226,6 +228,7 @@ func (a *agent) runLoop(t *task) {
 		a.publish()
 		a.publishMember(v)
 		a.tendFreeze(v)
+		a.tendServer()
 		if p.Rule == "stop.done" && a.job.view.Kind == election.JobNone {
 			a.note("agent stopped in order")
 			a.w.after(0, func() { a.p.kill() })

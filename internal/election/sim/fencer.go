@@ -271,6 +271,9 @@ func (f *fencer) afterThaw() {
 		f.strike()
 		return
 	}
+	if f.busy { // the freeze came in the middle of it
+		f.n.pg.killAll("struck at the thaw")
+	}
 	if f.mem.armed {
 		f.watch()
 	}

@@ -148,7 +148,7 @@ func (a *agent) startServer(t *task, spec startSpec) error {
 		}
 		return err
 	}
-	a.guard.pid, a.guard.dying = pid, false
+	a.guard.pid, a.guard.dying, a.guard.unanswered = pid, false, false
 	a.look.raise()
 	return nil
 }

@@ -78,10 +78,25 @@ func (a *agent) voidVote(t *task) error {
 // by then.
 func (a *agent) loadFiles(t *task, setting election.SyncSetting) error {
 	a.n.writeSync(setting)
-	return a.fence(t, func(f *fencer) error {
+	return a.reload(t)
+}
+
+// reload has the server read its files again; one that failed is owed.
+func (a *agent) reload(t *task) error {
+	a.reloadOwed = true
+	err := a.fence(t, func(f *fencer) error {
 		f.n.pg.reload()
 		return nil
 	})
+	a.reloadOwed = err != nil
+	return err
+}
+
+// tendServer makes up for a reload that did not reach the server.
+func (a *agent) tendServer() {
+	if a.reloadOwed && a.guard.connected && a.guard.pid != 0 {
+		a.once("reload again", a.reload)
+	}
 }
 
 // loadSync is what a standby needs right before it is promoted: the setting, taken over by what makes

@@ -362,58 +362,6 @@ func (g *fencerConn) start(ctx context.Context, spec fencer.StartSpec) error {
 	return nil
 }
 
-func (g *fencerConn) promote(ctx context.Context, epoch uint64) error {
-	return g.call(ctx, func(ctx context.Context, c *fencer.Client) error { return c.Promote(ctx, epoch) })
-}
-
-func (g *fencerConn) stop(ctx context.Context, mode fencer.StopMode) error {
-	return g.call(ctx, func(ctx context.Context, c *fencer.Client) error { return c.Stop(ctx, mode) })
-}
-
-// reload has the server read its files again. One that failed is owed: what was written before it would
-// otherwise seem to be in force, and never be asked for again.
-func (g *fencerConn) reload(ctx context.Context) error {
-	g.reloadOwed.Store(true)
-	err := g.call(ctx, func(ctx context.Context, c *fencer.Client) error { return c.Signal(ctx, syscall.SIGHUP) })
-	if err == nil || errors.Is(err, fencer.ErrNotRunning) { // a server that starts reads them anyway
-		g.reloadOwed.Store(false)
-	}
-	return err
-}
-
-// promise records durably that this member does not race before until. Only its return without error
-// means that the record is written.
-func (g *fencerConn) promise(ctx context.Context, until election.Instant) error {
-	err := g.call(ctx, func(ctx context.Context, c *fencer.Client) error { return c.Promise(ctx, until) })
-	if err != nil {
-		return err
-	}
-	g.mu.Lock()
-	g.told++
-	g.state.PromiseUntil = max(g.state.PromiseUntil, until)
-	g.mu.Unlock()
-	return nil
-}
-
-// kill runs the down procedure; it returns when no process is left.
-func (g *fencerConn) kill(ctx context.Context) error {
-	return g.with(ctx, func(ctx context.Context, c *fencer.Client) error { return c.Kill(ctx) })
-}
-
-// policy tells the fencer what becomes of a server without a token, and remembers it: what was told before
-// a pause must be told again after it.
-func (g *fencerConn) policy(ctx context.Context, p fencer.Policy) error {
-	err := g.call(ctx, func(ctx context.Context, c *fencer.Client) error { return c.SetPolicy(ctx, p, 0) })
-	if err != nil {
-		return err
-	}
-	g.mu.Lock()
-	g.told++
-	g.state.Policy = p
-	g.mu.Unlock()
-	return nil
-}
-
 // spares says that the fencer, if there is one, has been told to let the server be.
 func (g *fencerConn) spares() bool {
 	st, alive := g.snapshot()

@@ -31,8 +31,11 @@ RACE_PKGS ?= ./internal/election ./internal/agent/... ./internal/restapi/... \
 SIM_PKGS := ./internal/election/sim/...
 
 # make sim SEEDS=1000 tries that many new seeds; make sim SEED=8123 replays one.
-SEEDS ?= 200
+SEEDS ?= 2000
 SEED ?=
+# The new seeds begin at a number drawn from the commit: each commit tries others, and whoever runs the same
+# commit again finds what was found. Without git, and with FIRST= (nothing), at random.
+FIRST ?= $(shell h=$$(git rev-parse --short=12 HEAD 2>/dev/null) && echo $$((0x$$h >> 4)))
 FUZZTIME ?= 30s
 STATES ?= 1000000
 BENCH_ARGS ?=
@@ -103,7 +106,7 @@ race: ## Run the tests of the core and the shell with the race detector
 
 .PHONY: sim
 sim: ## Simulate whole clusters: the kept seeds and SEEDS new ones, or one SEED
-	@PGHA_SIM_SEEDS='$(SEEDS)' PGHA_SIM_SEED='$(SEED)' \
+	@PGHA_SIM_SEEDS='$(SEEDS)' PGHA_SIM_SEED='$(SEED)' PGHA_SIM_FIRST='$(FIRST)' \
 		$(STAGE) sim go test -v -count=1 -timeout 24h $(TEST_ARGS) $(SIM_PKGS) | \
 		grep --line-buffered -Ev '^(=== (RUN|PAUSE|CONT|NAME)| *--- PASS|    [a-z]*_test\.go:[0-9]+: seed [0-9]+: [IL][-0-9])'
 

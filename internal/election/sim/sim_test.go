@@ -123,7 +123,7 @@ func pace(sum Totals, used time.Duration) string {
 		float64(sum.Seeds)/used.Seconds(), sum.Virtual.Hours()/used.Minutes(), float64(sum.Faults)/used.Minutes())
 }
 
-// firstSeed is where to begin: at random, so that each run tries others.
+// firstSeed is where to begin: as asked, else at random, so that each run tries others.
 func firstSeed(t *testing.T) uint64 {
 	t.Helper()
 	if n, err := strconv.ParseUint(os.Getenv(firstVariable), 10, 64); err == nil {

@@ -406,7 +406,7 @@ func (a *Agent) applyConfig(ctx context.Context, v election.View) error {
 // pause mode, whatever else is going on: left at "observe" after a pause, a fence would be missing.
 func (a *Agent) tendFencer(ctx context.Context, v election.View) {
 	st, alive := a.guard.snapshot()
-	if alive && st.Postmaster != 0 && a.guard.reloadOwed.Load() {
+	if alive && st.Postmaster != 0 && a.guard.reloadOwed() {
 		a.once(ctx, "reload again", fencerCall, a.guard.reload)
 	}
 	want := fencer.PolicyKill

@@ -22,13 +22,17 @@ func (g *fencerConn) stop(ctx context.Context, mode fencer.StopMode) error {
 // reload has the server read its files again. One that failed is owed: what was written before it would
 // otherwise seem to be in force, and never be asked for again.
 func (g *fencerConn) reload(ctx context.Context) error {
-	g.reloadOwed.Store(true)
+	n := g.reloads.Add(1)
 	err := g.call(ctx, func(ctx context.Context, c *fencer.Client) error { return c.Signal(ctx, syscall.SIGHUP) })
 	if err == nil || errors.Is(err, fencer.ErrNotRunning) { // a server that starts reads them anyway
-		g.reloadOwed.Store(false)
+		g.mu.Lock()
+		g.reloaded.Store(max(g.reloaded.Load(), n))
+		g.mu.Unlock()
 	}
 	return err
 }
+
+func (g *fencerConn) reloadOwed() bool { return g.reloaded.Load() < g.reloads.Load() }
 
 // promise records durably that this member does not race before until. Only its return without error
 // means that the record is written.
@@ -53,12 +57,16 @@ func (g *fencerConn) kill(ctx context.Context) error {
 // a pause must be told again after it.
 func (g *fencerConn) policy(ctx context.Context, p fencer.Policy) error {
 	err := g.call(ctx, func(ctx context.Context, c *fencer.Client) error { return c.SetPolicy(ctx, p, 0) })
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.told++
 	if err != nil {
+		g.state.Policy = policyUnknown // it may have been taken over, and is told until there is an answer
 		return err
 	}
-	g.mu.Lock()
-	g.told++
 	g.state.Policy = p
-	g.mu.Unlock()
 	return nil
 }
+
+// policyUnknown is neither policy.
+const policyUnknown fencer.Policy = "unknown"

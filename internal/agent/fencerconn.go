@@ -47,8 +47,8 @@ type fencerConn struct {
 	// told counts what changed the state here: an answer about the state that was overtaken by an
 	// event, or by a call of our own, is old news.
 	told uint64
-	// reloadOwed: the last reload did not reach the server, as far as is known.
-	reloadOwed atomic.Bool
+	// reloads counts what the server was to read again, reloaded up to which of them it was told.
+	reloads, reloaded atomic.Uint64
 	// first is closed when the fencer has been reached once.
 	first chan struct{}
 	once  sync.Once
@@ -198,10 +198,11 @@ func (g *fencerConn) event(ev fencer.Event) {
 		log.Info("server is down")
 	case fencer.EventFenced:
 		g.dying = true
-		g.state.FencedAt, g.state.Armed = ev.At, false
+		g.state.FencedAt = ev.At
+		g.ended(ev.Epoch)
 		log.Error("the fencer silenced the server: its deadline passed")
 	case fencer.EventLapsed:
-		g.state.Armed = false
+		g.ended(ev.Epoch)
 		log.Warn("the fencer's deadline passed during the pause: the server runs on without a fence")
 	case fencer.EventKilled:
 		g.dying = true
@@ -214,6 +215,14 @@ func (g *fencerConn) event(ev fencer.Event) {
 	g.mu.Unlock()
 	g.a.lookNow()
 	g.a.poke()
+}
+
+// ended: the token of an epoch counts no more; an event may come after the answer to the next arm. Callers
+// hold mu.
+func (g *fencerConn) ended(epoch uint64) {
+	if epoch == 0 || epoch == g.state.Token.Epoch {
+		g.state.Armed = false
+	}
 }
 
 // with runs one call on the connection, bounded.

@@ -32,10 +32,27 @@ func TestTheDeadlineThatIsRememberedIsTheFencersOwn(t *testing.T) {
 	}
 }
 
+// A policy whose answer was lost may count or not: it is told again, whichever it was.
+func TestAPolicyWithoutAnswerIsUnknown(t *testing.T) {
+	g := &fencerConn{}
+	g.state.Policy = fencer.PolicyKill
+	if err := g.policy(t.Context(), fencer.PolicyObserve); err == nil || g.state.Policy != policyUnknown {
+		t.Errorf("without a fencer: %v, policy %q", err, g.state.Policy)
+	}
+	g.state.Token.Epoch, g.state.Armed = 5, true
+	g.ended(4) // late news of an earlier token
+	if !g.state.Armed {
+		t.Error("an event of an earlier token ended this one")
+	}
+	if g.ended(5); g.state.Armed {
+		t.Error("armed after the end")
+	}
+}
+
 // What was written to the server's files and not read by it would seem to be in force.
 func TestAReloadThatFailedIsOwed(t *testing.T) {
 	g := &fencerConn{}
-	if err := g.reload(t.Context()); err == nil || !g.reloadOwed.Load() {
-		t.Errorf("without a fencer: %v, owed %t", err, g.reloadOwed.Load())
+	if err := g.reload(t.Context()); err == nil || !g.reloadOwed() {
+		t.Errorf("without a fencer: %v, owed %t", err, g.reloadOwed())
 	}
 }

@@ -47,7 +47,7 @@ func (s *server) answer(a *agentConn, req request) {
 		case opPromise:
 			err = s.promise(req.Until)
 		case opPolicy:
-			err = s.setPolicy(req.Policy, req.Until)
+			err = s.setPolicy(a, req.ID, req.Policy, req.Until)
 		case opShutdown:
 			err = s.shutdown()
 		}
@@ -256,6 +256,7 @@ func (s *server) renew(epoch uint64, revision int64, until time.Duration) error 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.extend(until); err != nil {
+		s.wire.shut() // T passed while the kernel was asked
 		return err
 	}
 	s.d.Token.LeaderRevision = revision
@@ -321,13 +322,28 @@ func (s *server) promise(until time.Duration) error {
 	return s.save()
 }
 
-func (s *server) setPolicy(p Policy, until time.Duration) error {
+// setPolicy takes over a policy. One that was asked for before the newest by the same agent, and comes to its
+// turn only now, is not: the agent has given it up.
+func (s *server) setPolicy(a *agentConn, id uint64, p Policy, until time.Duration) error {
 	if p != PolicyKill && p != PolicyObserve {
 		return fmt.Errorf("policy %q is unknown", p)
 	}
+	if !s.obey(a, id, p, until) {
+		return ErrSuperseded
+	}
+	s.wakeGuard()
+	return s.save() // without wire.mu: no renewal waits for the disk
+}
+
+func (s *server) obey(a *agentConn, id uint64, p Policy, until time.Duration) bool {
 	s.wire.mu.Lock()
 	defer s.wire.mu.Unlock()
 	s.mu.Lock()
+	if s.policyBy == a && id < s.policyID {
+		s.mu.Unlock()
+		return false
+	}
+	s.policyBy, s.policyID = a, id
 	if s.srv != nil && s.d.Policy == PolicyObserve && p == PolicyKill {
 		s.srv.writableSince = 0 // the grace begins now
 	}
@@ -336,14 +352,14 @@ func (s *server) setPolicy(p Policy, until time.Duration) error {
 	armed, deadline := s.d.Armed, s.d.Token.Until
 	s.mu.Unlock()
 	switch {
+	case s.sh.state() == stateStruck: // until the server is proven down
 	case s.sh.letsBe():
 		s.wire.lift() // the kernel would not know of the policy if every process died
 	case armed:
 		// A deadline that has passed is the watcher's, and what fails shows in State.
 		_ = s.wire.until(deadline, false)
 	}
-	s.wakeGuard()
-	return s.save()
+	return true
 }
 
 func (s *server) shutdown() error {

@@ -14,10 +14,11 @@ func (s *server) handle(n note) {
 	case noteFenced:
 		s.mu.Lock()
 		s.d.FencedAt = n.at
+		epoch := s.d.Token.Epoch
 		s.mu.Unlock()
 		s.log.Warn("deadline passed, server is being killed",
 			slog.Duration("late", n.at-n.until), slog.Duration("until", n.until))
-		s.emit(Event{Kind: EventFenced, At: n.at, Reason: "deadline passed without renewal"})
+		s.emit(Event{Kind: EventFenced, At: n.at, Epoch: epoch, Reason: "deadline passed without renewal"})
 	case noteLapsed:
 		s.lapsed(n)
 	case noteExited:
@@ -34,6 +35,7 @@ func (s *server) lapsed(n note) {
 	if over {
 		s.d.Armed = false
 	}
+	epoch := s.d.Token.Epoch
 	s.mu.Unlock()
 	if !over {
 		return
@@ -42,7 +44,7 @@ func (s *server) lapsed(n note) {
 	s.saveSoon()
 	s.wakeGuard()
 	s.log.Warn("deadline passed, and the server is left as it is, which is the policy", slog.Duration("until", n.until))
-	s.emit(Event{Kind: EventLapsed, At: n.at, Reason: "deadline passed without renewal"})
+	s.emit(Event{Kind: EventLapsed, At: n.at, Epoch: epoch, Reason: "deadline passed without renewal"})
 }
 
 func (s *server) exited(n note) {

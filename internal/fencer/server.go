@@ -129,6 +129,8 @@ type server struct {
 	d           durable
 	srv         *running
 	starting    int // starts read and not done
+	policyBy    *agentConn
+	policyID    uint64 // of the request that set the policy
 	agent       *agentConn
 	idleSince   time.Duration
 	stateLost   bool

@@ -236,6 +236,8 @@ type Event struct {
 	Status ExitStatus `json:"status"`
 	// At is the CLOCK_BOOTTIME of what the event tells.
 	At time.Duration `json:"at"`
+	// Epoch is that of the token that ended, of EventFenced and EventLapsed.
+	Epoch uint64 `json:"epoch,omitempty"`
 	// Reason in plain words.
 	Reason string `json:"reason,omitempty"`
 	// Lingering: see State.

@@ -41,6 +41,8 @@ type wireFence struct {
 	asked   atomic.Bool
 	problem atomic.Pointer[string]
 	log     *slog.Logger
+	// ahead says that the deadline that counts now has not passed.
+	ahead func() bool
 }
 
 // recall takes over what the fencer before may have left in the kernel. A token that still counts
@@ -51,6 +53,7 @@ func (w *wireFence) recall(s *server) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.log = s.log
+	w.ahead = func() bool { return s.sh.state() == stateArmed && s.sh.remaining() > 0 }
 	conn, err := wire.Dial()
 	if err != nil {
 		w.failed(err)
@@ -137,7 +140,7 @@ func (w *wireFence) until(t time.Duration, renewal bool) error {
 		renewal = true
 	}
 	// T stays where it is, and the fence with it.
-	return fmt.Errorf("wire fence: no renewal within %s", wireSlow)
+	return w.giveUp(fmt.Errorf("wire fence: no renewal within %s", wireSlow))
 }
 
 // put writes one deadline to the kernel. A renewal opens nothing that has closed: whoever calls has
@@ -152,10 +155,13 @@ func (w *wireFence) put(left time.Duration, renewal bool) error {
 		if err == nil || !errors.Is(err, wire.ErrClosed) {
 			return err
 		}
-		if up, err := w.conn.Up(w.end); err != nil || up {
+		up, err := w.conn.Up(w.end)
+		// One that is there and closed although the old deadline lies ahead was emptied by somebody, or has
+		// been opened by word for a fencer without rights: it is made anew as well.
+		if err != nil || up && !w.ahead() {
 			return errors.Join(wire.ErrClosed, err)
 		}
-		w.log.Warn("somebody removed the fence on the wire", slog.String("table", w.end.Table()))
+		w.log.Warn("the fence on the wire was not as it was left", slog.String("table", w.end.Table()), slog.Bool("there", up))
 	}
 	err := w.conn.Guard(w.end, w.secret, left)
 	if err == nil {
@@ -236,8 +242,8 @@ func (s *server) setEndpoint(e wire.Endpoint, starts bool) {
 	runs := s.srv != nil || s.watch.busy()
 	armed, until, lost := s.d.Armed, s.d.Token.Until, s.stateLost
 	s.mu.Unlock()
-	if !starts && runs && !w.end.IsZero() && !e.IsZero() {
-		e = w.end
+	if !starts && runs && !w.end.IsZero() && !e.IsZero() || s.sh.state() == stateStruck && !w.end.IsZero() {
+		e = w.end // until the server is proven down, if it was struck
 	}
 	if !e.Equal(w.end) {
 		if !w.end.IsZero() {
@@ -253,6 +259,9 @@ func (s *server) setEndpoint(e wire.Endpoint, starts bool) {
 	}
 	switch {
 	case e.IsZero():
+	case s.sh.letsBe() && s.sh.state() != stateStruck:
+		w.lift()
+		w.probe()
 	case armed && s.sh.state() == stateArmed:
 		if err := w.until(until, w.problem.Load() == nil); err != nil {
 			s.log.Warn("wire fence not in force", slog.String("error", err.Error()))

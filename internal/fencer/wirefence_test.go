@@ -221,6 +221,10 @@ func TestTheKernelHasNoHandInAPause(t *testing.T) {
 	if b.up() {
 		t.Fatal("fenced by a renewal during a pause")
 	}
+	c, _ = b.connect() // an agent that was started again
+	if b.up() {
+		t.Fatal("fenced by a hello during a pause")
+	}
 	must(t, c.SetPolicy(b.ctx(), PolicyKill, 0))
 	if !b.up() || !b.open() {
 		t.Fatalf("after the pause: up %v, open %v", b.up(), b.open())
@@ -324,7 +328,35 @@ func TestAFencerWithoutRightsTakesOver(t *testing.T) {
 	if !b.open() {
 		t.Fatal("the port is closed although the token counts")
 	}
+	// An agent that is started as root again replaces that fencer: the fence, long opened by word, is made anew.
+	b.wait("second", func() (bool, string) { st = b.state(c); return st.SecondPID != 0, "none" })
+	for _, p := range []int{st.SecondPID, st.PID} {
+		signalPid(t, p, syscall.SIGKILL)
+	}
+	b.expect(c, EventClosed)
+	c, _ = b.connect()
+	b.want(c, WireUp)
+	must(t, c.Renew(b.ctx(), 1, 12, Now()+3*time.Minute))
+	if !b.up() || !b.open() {
+		t.Fatalf("root again: up %v, open %v", b.up(), b.open())
+	}
 	must(t, c.Kill(b.ctx()))
+}
+
+// TestAFenceThatSomebodyEmptiedIsMadeAnew: a closed fence with the deadline ahead is not the fencer's doing.
+func TestAFenceThatSomebodyEmptiedIsMadeAnew(t *testing.T) {
+	b := newWired(t)
+	c, _ := b.connect()
+	b.arm(c, 1, time.Minute)
+	b.starts(c, true, 1)
+	must(t, b.conn.Renew(b.e, 0))
+	if b.open() {
+		t.Fatal("an emptied fence is open")
+	}
+	must(t, c.Renew(b.ctx(), 1, 12, Now()+2*time.Minute))
+	if !b.up() || !b.open() {
+		t.Fatalf("renewed: up %v, open %v", b.up(), b.open())
+	}
 }
 
 // startAs starts a fencer as another user, and waits until it listens.

@@ -18,14 +18,18 @@ type Endpoint struct {
 	Addresses []netip.Addr `json:"addresses,omitempty"`
 }
 
-// NewEndpoint reads the addresses as PostgreSQL's listen_addresses has them. A name, or a word for
-// all addresses among them, leaves the fence to the port alone. A port that cannot be is no endpoint.
+// NewEndpoint reads the addresses as PostgreSQL's listen_addresses has them. A name but localhost, or
+// a word for all addresses among them, leaves the fence to the port alone, on every address of the machine. A port that cannot be is no endpoint.
 func NewEndpoint(addresses []string, port int) Endpoint {
 	if port < 1 || port > 65535 {
 		return Endpoint{}
 	}
 	e := Endpoint{Port: uint16(port)}
 	for _, a := range addresses {
+		if strings.TrimSpace(a) == "localhost" {
+			e.Addresses = append(e.Addresses, netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback())
+			continue
+		}
 		ip, err := netip.ParseAddr(strings.TrimSpace(a))
 		if err != nil || ip.IsUnspecified() {
 			return Endpoint{Port: e.Port}

@@ -302,7 +302,8 @@ func TestEndpoints(t *testing.T) {
 		{nil, "pgha_5432"},
 		{[]string{"*"}, "pgha_5432"},
 		{[]string{"10.0.0.1", "0.0.0.0"}, "pgha_5432"},
-		{[]string{"10.0.0.1", "localhost"}, "pgha_5432"},
+		{[]string{"10.0.0.1", "localhost"}, "pgha_5432_10.0.0.1_127.0.0.1_--1"},
+		{[]string{"10.0.0.1", "db.example"}, "pgha_5432"},
 		{[]string{"10.0.0.2", "10.0.0.1"}, "pgha_5432_10.0.0.1_10.0.0.2"},
 		{[]string{"fd00::1", "::ffff:10.0.0.1"}, "pgha_5432_10.0.0.1_fd00--1"},
 	} {

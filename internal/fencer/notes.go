@@ -41,10 +41,10 @@ func (s *server) lapsed(n note) {
 		return
 	}
 	s.settleWire()
-	s.saveSoon()
-	s.wakeGuard()
 	s.log.Warn("deadline passed, and the server is left as it is, which is the policy", slog.Duration("until", n.until))
 	s.emit(Event{Kind: EventLapsed, At: n.at, Epoch: epoch, Reason: "deadline passed without renewal"})
+	s.saveSoon()
+	s.wakeGuard() // after that word: what it sees is the news that follows
 }
 
 func (s *server) exited(n note) {

@@ -32,8 +32,10 @@ func wired(fence string) cluster.Options {
 // together, and starts none of them again; and it freezes the node and lets the server run on before
 // its fencer. Without the fence on the wire the same faults show two servers that acknowledge.
 func TestTheWireIsClosedWhenNoProcessIsLeftToFence(t *testing.T) {
+	t.Parallel()
 	for _, fence := range []string{"required", "off"} {
 		t.Run("wire_fence "+fence, func(t *testing.T) {
+			t.Parallel()
 			s := begin(t, wired(fence))
 			s.chapter("agent and both fencer processes are killed", func(s *story) {
 				s.wireStory(fence, func(old *cluster.Member) { s.ok(old.Kill9(s.ctx, cluster.Agent|cluster.Fencers)) },

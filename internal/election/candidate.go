@@ -152,10 +152,13 @@ func vacancyWhy(v *View) string {
 // ownServerLed says that the last holder of the key was this very server, which is still the primary: its
 // fencer was armed for the last reign there was, so that no other may be waited for (a paused server
 // whose agent was away while the key ran out). The name would prove nothing.
-func ownServerLed(v *View) bool {
+func ownServerLed(v *View) bool { return v.Local.Server == ServerRunning && serverLed(v) }
+
+// serverLed is that of a server that may not answer just now.
+func serverLed(v *View) bool {
 	r, gap := v.Store.Cluster.Reign, v.Store.Vacancy
 	return r.ModRevision != 0 && v.Fencer.Revision == r.ModRevision && r.Holder == v.Self.Name && !gap.Replaced &&
-		(gap.Revision == 0 || gap.Revision == r.ModRevision) && v.Local.Server == ServerRunning && v.Local.Role == RolePrimary &&
+		(gap.Revision == 0 || gap.Revision == r.ModRevision) && v.Local.Role == RolePrimary &&
 		onlyPghaSoFar(v)
 }
 

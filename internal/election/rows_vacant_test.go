@@ -119,6 +119,14 @@ func vacantRows() []row {
 			with: func(v *View) { v.Lease, v.Store.SeenAt = 0, testNow-999*time.Millisecond },
 		},
 		{
+			name: "a server that led last and does not answer just now is waited for", view: pausedAway(), rule: "vacant.retake_soon", wake: vanishedRetry,
+			with: func(v *View) { v.Local.Server, v.Store.SeenAt = ServerSilent, testNow-999*time.Millisecond },
+		},
+		{
+			name: "and silenced if it goes on not to answer", view: pausedAway(), rule: "vacant.demote", trouble: true, want: demote,
+			with: func(v *View) { v.Local.Server, v.Store.SeenAt = ServerSilent, testNow-time.Second },
+		},
+		{
 			name: "an agent that lost its lease during a pause waits for another", view: pausedAway(), rule: "vacant.retake_soon", wake: vanishedRetry,
 			with: func(v *View) {
 				v.Lease, v.Store.SeenAt, v.Store.ResumedAt = 0, time.Second, testNow-999*time.Millisecond

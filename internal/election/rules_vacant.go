@@ -81,7 +81,10 @@ func retakeSoonRule(vacant func(func(*View) bool) func(*View) bool) rule {
 		doc: "A running primary without a title, in a cluster that nobody leads, and it was this very server that led last (its agent was away during a pause): " +
 			"for a second after its start, or after the end of that pause, the agent waits for what it needs to take the key.",
 		when: vacant(func(v *View) bool {
-			return ownServerLed(v) && v.Now-max(v.Store.SeenAt, v.Store.ResumedAt) < retakePatience && (v.Lease == 0 || v.Local.LSN == 0 || v.Local.Timeline == 0)
+			silent := v.Local.Server == ServerSilent // the agent that asks was frozen, perhaps, and not the server
+			return serverLed(v) && (silent || v.Local.Server == ServerRunning) &&
+				v.Now-max(v.Store.SeenAt, v.Store.ResumedAt) < retakePatience &&
+				(silent || v.Lease == 0 || v.Local.LSN == 0 || v.Local.Timeline == 0)
 		}),
 		then: func(*View) Plan {
 			return Plan{Reason: "this server is a primary and led last", Change: "a lease, and the own position", Wake: vanishedRetry}
